@@ -1,0 +1,1 @@
+"""What one node must do: tables compiled from the policy."""

@@ -1,0 +1,1 @@
+"""What the user asked for: Kubernetes objects, read, completed and checked."""

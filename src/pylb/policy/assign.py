@@ -1,0 +1,166 @@
+"""Giving out what manifests leave open: nodes, pod addresses, cluster IPs, node ports.
+
+Deterministic: by namespace and name, lowest free first, whatever the order of
+the files.  Sticky: who has something keeps it as long as it may have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+from pylb.policy.errors import Problem
+from pylb.policy.fields import UNASSIGNED
+from pylb.policy.model import Key, LabSpec, Node, Pod, Service, ServicePort, ServiceType
+from pylb.policy.objects import RawObject
+from pylb.policy.workloads import PodTemplate
+
+NODE_PORTS = (30000, 32767)
+FIRST_POD = 2
+"""Addresses of a podCIDR before this are the tunnel end (.0) and the bridge (.1)."""
+
+
+def place_pods(
+    templates: Mapping[Key, tuple[RawObject, PodTemplate]],
+    nodes: Mapping[str, Node],
+    previous: Mapping[Key, Pod],
+    problems: list[Problem],
+) -> dict[Key, Pod]:
+    """Give every pod a node and an address."""
+    placed: dict[Key, Pod] = {}
+    count = dict.fromkeys(sorted(nodes), 0)
+    for key in sorted(templates):
+        raw, template = templates[key]
+        pod, before = template.pod, previous.get(key)
+        node = pod.node
+        if not node:
+            fitting = [
+                name for name in count if template.selector.items() <= nodes[name].labels.items()
+            ]
+            if not fitting:
+                wanted = ", ".join(f"{k}={v}" for k, v in template.selector.items())
+                what = f"no node has the labels {wanted}" if wanted else "there is no node"
+                problems.append(raw.problem("spec.nodeSelector", what))
+                continue
+            kept = before is not None and before.node in fitting
+            node = before.node if before and kept else min(fitting, key=lambda n: (count[n], n))
+        elif node not in nodes:
+            known = ", ".join(sorted(nodes)) or "none"
+            message = f"there is no node {node!r} (there are: {known})"
+            problems.append(raw.problem("spec.nodeName", message))
+            continue
+        count[node] += 1
+        placed[key] = replace(pod, node=node)
+    _give_addresses(placed, templates, nodes, previous, problems)
+    return placed
+
+
+def _give_addresses(
+    placed: dict[Key, Pod],
+    templates: Mapping[Key, tuple[RawObject, PodTemplate]],
+    nodes: Mapping[str, Node],
+    previous: Mapping[Key, Pod],
+    problems: list[Problem],
+) -> None:
+    taken = {pod.ip for pod in placed.values() if pod.ip != UNASSIGNED}
+    open_keys = [key for key, pod in placed.items() if pod.ip == UNASSIGNED]
+    for key in open_keys:
+        before = previous.get(key)
+        if before and before.ip in nodes[placed[key].node].pod_cidr and before.ip not in taken:
+            placed[key] = replace(placed[key], ip=before.ip)
+            taken.add(before.ip)
+    free = {name: _free(node.pod_cidr, FIRST_POD, taken) for name, node in nodes.items()}
+    for key in open_keys:
+        if placed[key].ip != UNASSIGNED:
+            continue
+        node = placed[key].node
+        address = next(free[node], None)
+        if address is None:
+            message = f"podCIDR {nodes[node].pod_cidr} of node {node} has no free address left"
+            problems.append(templates[key][0].problem("spec.nodeName", message))
+            del placed[key]
+            continue
+        placed[key] = replace(placed[key], ip=address)
+
+
+def address_services(
+    services: Mapping[Key, tuple[RawObject, Service]],
+    lab: LabSpec,
+    previous: Mapping[Key, Service],
+    problems: list[Problem],
+) -> dict[Key, Service]:
+    """Give every Service its cluster IP and node ports."""
+    addressed = {key: service for key, (_, service) in sorted(services.items())}
+    taken: set[IPv4Address] = {s.cluster_ip for s in addressed.values() if s.cluster_ip}
+    waiting = [key for key, s in addressed.items() if s.cluster_ip == UNASSIGNED]
+    for key in waiting:
+        before = previous.get(key)
+        kept = before.cluster_ip if before else None
+        if kept and kept in lab.service_cidr and kept not in taken:
+            addressed[key] = replace(addressed[key], cluster_ip=kept)
+            taken.add(kept)
+    free = _free(lab.service_cidr, 1, taken)
+    for key in waiting:
+        if addressed[key].cluster_ip != UNASSIGNED:
+            continue
+        address = next(free, None)
+        if address is None:
+            message = f"service CIDR {lab.service_cidr} has no free address left"
+            problems.append(services[key][0].problem("spec.clusterIP", message))
+            del addressed[key]
+            continue
+        addressed[key] = replace(addressed[key], cluster_ip=address)
+    _give_node_ports(addressed, services, previous, problems)
+    return addressed
+
+
+def _give_node_ports(
+    addressed: dict[Key, Service],
+    services: Mapping[Key, tuple[RawObject, Service]],
+    previous: Mapping[Key, Service],
+    problems: list[Problem],
+) -> None:
+    wanting = [
+        key
+        for key, service in addressed.items()
+        if service.type in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
+    ]
+    taken = {
+        (port.node_port, port.protocol.value)
+        for key in wanting
+        for port in addressed[key].ports
+        if port.node_port
+    }
+    for key in wanting:
+        before = {(p.port, p.protocol): p.node_port for p in _ports_of(previous.get(key))}
+        ports = []
+        for i, port in enumerate(addressed[key].ports):
+            number = port.node_port
+            if not number:
+                kept = before.get((port.port, port.protocol), 0)
+                candidates: Iterable[int] = range(NODE_PORTS[0], NODE_PORTS[1] + 1)
+                if kept:
+                    candidates = (kept, *candidates)
+                number = next((n for n in candidates if (n, port.protocol.value) not in taken), 0)
+                taken.add((number, port.protocol.value))
+            if not number:
+                message = f"no port from {NODE_PORTS[0]} to {NODE_PORTS[1]} is free"
+                problems.append(services[key][0].problem(f"spec.ports[{i}].nodePort", message))
+            ports.append(replace(port, node_port=number))
+        addressed[key] = replace(addressed[key], ports=tuple(ports))
+
+
+def _ports_of(service: Service | None) -> tuple[ServicePort, ...]:
+    return service.ports if service else ()
+
+
+def _free(
+    network: IPv4Network, first: int, taken: set[IPv4Address]
+) -> Iterator[IPv4Address]:
+    """Free addresses from ``first`` on, the broadcast address left out."""
+    base = int(network.network_address)
+    for offset in range(first, network.num_addresses - 1):
+        address = IPv4Address(base + offset)
+        if address not in taken:
+            yield address

@@ -1,0 +1,126 @@
+"""From selectors to endpoints: what Kubernetes' endpoint controllers do.
+
+A pod that a Service selects is an endpoint of it.  The Service's target port may
+be a name, which each pod resolves by its own container ports; pods that resolve
+a Service's ports alike share an EndpointSlice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from pylb.policy.model import (
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Key,
+    Pod,
+    Service,
+)
+
+
+class PodIndex:
+    """Pods by label and by address, to find those that a selector matches."""
+
+    def __init__(self, pods: Mapping[Key, Pod]) -> None:
+        self._by_label: dict[tuple[str, str, str], list[Pod]] = {}
+        self._by_address: dict[IPv4Address, Pod] = {}
+        for key in sorted(pods):
+            pod = pods[key]
+            self._by_address[pod.ip] = pod
+            for name, value in pod.labels.items():
+                self._by_label.setdefault((pod.namespace, name, value), []).append(pod)
+
+    def at(self, address: IPv4Address) -> Pod | None:
+        """The pod that has the address."""
+        return self._by_address.get(address)
+
+    def matching(self, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
+        """The namespace's pods that have every label of ``selector``, by name."""
+        candidates: list[Pod] | None = None
+        for name, value in selector.items():
+            having = self._by_label.get((namespace, name, value), [])
+            if candidates is None or len(having) < len(candidates):
+                candidates = having
+        for pod in candidates or ():
+            if selector.items() <= pod.labels.items():
+                yield pod
+
+
+def slices_of(
+    service: Service, given: Iterable[EndpointSlice], pods: PodIndex
+) -> tuple[EndpointSlice, ...]:
+    """Every EndpointSlice of a Service by name: computed from its selector, and given.
+
+    Given endpoints learn the pod and node that have their address.
+    """
+    slices = [_with_pods(each, pods) for each in given]
+    if service.selector:
+        slices += _computed(service, pods)
+    return tuple(sorted(slices, key=lambda each: each.name))
+
+
+def unresolved_names(service: Service, pods: PodIndex) -> list[str]:
+    """Target port names that no selected pod has, though there are pods."""
+    if not service.selector:
+        return []
+    selected = list(pods.matching(service.namespace, service.selector))
+    names = [port.target_port for port in service.ports if isinstance(port.target_port, str)]
+    known = {port.name for pod in selected for c in pod.containers for port in c.ports}
+    return [name for name in names if selected and name not in known]
+
+
+def _with_pods(each: EndpointSlice, pods: PodIndex) -> EndpointSlice:
+    endpoints = []
+    for endpoint in each.endpoints:
+        pod = pods.at(endpoint.address)
+        if pod is not None:
+            endpoint = replace(endpoint, node=pod.node, pod=pod.key)
+        endpoints.append(endpoint)
+    return replace(each, endpoints=tuple(endpoints))
+
+
+def _computed(service: Service, pods: PodIndex) -> list[EndpointSlice]:
+    assert service.selector
+    groups: dict[tuple[EndpointPort, ...], list[Endpoint]] = {}
+    for pod in pods.matching(service.namespace, service.selector):
+        groups.setdefault(_ports(service, pod), []).append(_endpoint(pod))
+    return [
+        EndpointSlice(
+            service.namespace,
+            f"{service.name}-{i}",
+            service.name,
+            ports,
+            tuple(groups[ports]),
+            computed=True,
+        )
+        for i, ports in enumerate(groups)
+    ]
+
+
+def _ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
+    """The Service's ports as this pod has them; one whose name it lacks is left out."""
+    found = []
+    for port in service.ports:
+        target = port.target_port
+        if isinstance(target, str):
+            target = next(
+                (
+                    declared.port
+                    for container in pod.containers
+                    for declared in container.ports
+                    if declared.name == target and declared.protocol is port.protocol
+                ),
+                0,
+            )
+        if target:
+            found.append(EndpointPort(target, port.protocol, port.name))
+    return tuple(found)
+
+
+def _endpoint(pod: Pod) -> Endpoint:
+    serving = pod.ready is not False
+    ready = serving and not pod.terminating
+    return Endpoint(pod.ip, ready, serving, pod.terminating, pod.node, pod.key)

@@ -1,0 +1,157 @@
+"""What must hold between objects: one address, one owner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+
+from pylb.policy.assign import NODE_PORTS
+from pylb.policy.errors import Problem
+from pylb.policy.model import EndpointSlice, Key, LabSpec, Node, Pod, Service
+from pylb.policy.objects import RawObject
+
+RESERVED_NAMES = ("client", "router")
+LONGEST_PREFIX = 30
+"""A podCIDR holds the tunnel end, the bridge, a pod and the broadcast address."""
+
+
+def check_nodes(nodes: Mapping[str, tuple[RawObject, Node]], lab: LabSpec) -> list[Problem]:
+    """podCIDRs that overlap nothing, InternalIPs inside the underlay and unique."""
+    problems: list[Problem] = []
+    by_ip: dict[IPv4Address, str] = {lab.router_ip: "the router", lab.client_ip: "the client"}
+    seen: list[Node] = []
+    for name in sorted(nodes):
+        raw, node = nodes[name]
+        cidr = node.pod_cidr
+        if cidr.prefixlen > LONGEST_PREFIX:
+            message = f"{cidr} is too small: expected a prefix of at most {LONGEST_PREFIX} bits"
+            problems.append(raw.problem("spec.podCIDR", message))
+        others = [(f"{other.pod_cidr} of Node {other.name}", other.pod_cidr) for other in seen]
+        others += [
+            (f"the underlay {lab.underlay}", lab.underlay),
+            (f"the service CIDR {lab.service_cidr}", lab.service_cidr),
+        ]
+        for what, network in others:
+            if cidr.overlaps(network):
+                problems.append(raw.problem("spec.podCIDR", f"{cidr} overlaps {what}"))
+        at = "status.addresses"
+        if node.internal_ip not in lab.underlay:
+            message = f"{node.internal_ip} is outside the underlay {lab.underlay}"
+            problems.append(raw.problem(at, message))
+        owner = by_ip.setdefault(node.internal_ip, f"Node {name}")
+        if owner != f"Node {name}":
+            problems.append(raw.problem(at, f"{node.internal_ip} is {owner}'s already"))
+        seen.append(node)
+    if lab.underlay.overlaps(lab.service_cidr):
+        message = f"the service CIDR {lab.service_cidr} overlaps the underlay {lab.underlay}"
+        problems.append(Problem("<lab>", 0, "Lab", "spec.serviceCIDR", message))
+    return problems
+
+
+def check_lab(raw: RawObject | None, lab: LabSpec) -> list[Problem]:
+    """Router, client and outside hosts where they can be."""
+    problems: list[Problem] = []
+
+    def wrong(field: str, message: str) -> None:
+        if raw is None:
+            problems.append(Problem("<lab>", 0, "Lab", field, message))
+        else:
+            problems.append(raw.problem(field, message))
+
+    for field, address in (("router", lab.router_ip), ("client", lab.client_ip)):
+        if address not in lab.underlay:
+            wrong(f"spec.underlay.{field}", f"{address} is outside the underlay {lab.underlay}")
+    if lab.router_ip == lab.client_ip:
+        wrong("spec.underlay.client", f"{lab.client_ip} is the router's already")
+    if lab.mtu - lab.overlay.overhead < 576:
+        wrong("spec.underlay.mtu", f"{lab.mtu} leaves pods less than 576 bytes")
+    names: set[str] = set(RESERVED_NAMES)
+    for i, host in enumerate(lab.outside):
+        if host.name in names:
+            wrong(f"spec.outsideHosts[{i}].name", f"{host.name!r} is taken already")
+        if host.ip in lab.underlay or host.ip in lab.service_cidr:
+            wrong(f"spec.outsideHosts[{i}].ip", f"{host.ip} is not outside the cluster")
+        names.add(host.name)
+    return problems
+
+
+def check_pods(
+    pods: Mapping[Key, Pod], raws: Mapping[Key, RawObject], nodes: Mapping[str, Node], lab: LabSpec
+) -> list[Problem]:
+    """Addresses inside the node's podCIDR and unique; names that the lab can use."""
+    problems: list[Problem] = []
+    owners: dict[IPv4Address, Key] = {}
+    taken = {**dict.fromkeys(nodes, "a node"), **dict.fromkeys(RESERVED_NAMES, "the lab's own")}
+    taken |= {host.name: "an outside host" for host in lab.outside}
+    for key in sorted(pods):
+        pod, raw, node = pods[key], raws[key], nodes[pods[key].node]
+        cidr = node.pod_cidr
+        at = "status.podIP"
+        if pod.ip not in cidr:
+            message = f"{pod.ip} is outside podCIDR {cidr} of node {node.name}"
+            problems.append(raw.problem(at, message))
+        elif pod.ip in (node.tunnel_ip, node.bridge_ip, cidr.broadcast_address):
+            message = f"{pod.ip} is reserved: .0 is the tunnel end, .1 the bridge"
+            problems.append(raw.problem(at, message))
+        first = owners.setdefault(pod.ip, key)
+        if first != key:
+            problems.append(raw.problem(at, f"{pod.ip} is Pod {'/'.join(first)}'s already"))
+        lab_name = pod.name if pod.namespace == "default" else f"{pod.namespace}.{pod.name}"
+        if lab_name in taken:
+            message = f"{pod.name!r} is the name of {taken[lab_name]}"
+            problems.append(raw.problem("metadata.name", message))
+    return problems
+
+
+def check_services(
+    services: Mapping[Key, Service], raws: Mapping[Key, RawObject], lab: LabSpec
+) -> list[Problem]:
+    """Cluster IPs inside the service CIDR, each IP and each node port owned once."""
+    problems: list[Problem] = []
+    by_ip: dict[IPv4Address, Key] = {}
+    node_ports: dict[tuple[int, str], Key] = {}
+    cidr = lab.service_cidr
+    for key in sorted(services):
+        service, raw = services[key], raws[key]
+        address = service.cluster_ip
+        if address is not None:
+            if address not in cidr:
+                message = f"{address} is outside the service CIDR {cidr}"
+                problems.append(raw.problem("spec.clusterIP", message))
+            elif address in (cidr.network_address, cidr.broadcast_address):
+                message = f"{address} is the first or last of the service CIDR {cidr}"
+                problems.append(raw.problem("spec.clusterIP", message))
+            owner = by_ip.setdefault(address, key)
+            if owner != key:
+                message = f"{address} is Service {'/'.join(owner)}'s already"
+                problems.append(raw.problem("spec.clusterIP", message))
+        for i, port in enumerate(service.ports):
+            if not port.node_port:
+                continue
+            at = f"spec.ports[{i}].nodePort"
+            low, high = NODE_PORTS
+            if not low <= port.node_port <= high:
+                message = f"expected a number from {low} to {high}, got {port.node_port}"
+                problems.append(raw.problem(at, message))
+            owner = node_ports.setdefault((port.node_port, port.protocol.value), key)
+            if owner != key:
+                message = f"{port.node_port} is Service {'/'.join(owner)}'s already"
+                problems.append(raw.problem(at, message))
+    return problems
+
+
+def check_slice(raw: RawObject, each: EndpointSlice, lab: LabSpec) -> list[Problem]:
+    """Endpoints that a packet could be sent to."""
+    problems = []
+    for endpoint in each.endpoints:
+        address = endpoint.address
+        why = ""
+        if address.is_loopback or address.is_multicast or address.is_unspecified:
+            why = "is not the address of an endpoint"
+        elif address.is_link_local:
+            why = "is link-local"
+        elif address in lab.service_cidr:
+            why = f"is in the service CIDR {lab.service_cidr}: a Service cannot be an endpoint"
+        if why:
+            problems.append(raw.problem("endpoints", f"{address} {why}"))
+    return problems
