@@ -1,0 +1,1 @@
+"""What obeys plans: the interfaces in `base`, and the dataplanes themselves."""

@@ -1,0 +1,1 @@
+"""The readable dataplane.  Start at `datapath`; file names mirror the C core's."""

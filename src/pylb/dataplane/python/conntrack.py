@@ -1,0 +1,321 @@
+"""The connection table: flows, both their directions, their state and their end.
+
+A flow is found by its original tuple and by its reply tuple.  The reply tuple is
+what an answer looks like before it is translated back, so it alone says how the
+flow is translated: a packet in the original direction is rewritten to the
+inverse of ``reply``, one in the reply direction to the inverse of ``original``.
+Source: Linux ``nf_conntrack_core.c``, ``nf_conntrack_proto_udp.c``, ``_icmp.c``,
+``_gre.c``, ``_generic.c``; TCP is in `pylb.dataplane.python.tcp`.
+
+Times are nanoseconds.  A flow is dead when now >= its deadline.  Deadlines sit
+in a heap whose entries are let go stale: an entry that comes up too early is put
+back with the flow's real deadline, so a packet that renews a timeout costs no
+heap operation.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from pylb.dataplane.base import (
+    Event,
+    EventKind,
+    FlowFilter,
+    FlowTuple,
+    FlowView,
+)
+from pylb.dataplane.python import tcp
+from pylb.dataplane.python.packet import GRE, ICMP, ICMP_REQUESTS, TCP, UDP, Parsed, invert
+from pylb.plan.tables import Frontend, Timeouts
+
+ORIGINAL, REPLY = 0, 1
+SECOND = 1_000_000_000
+_UDP_STREAM_AFTER = 2 * SECOND
+
+
+class Flow:
+    """One tracked connection, and why it is translated as it is.
+
+    ``frontend`` is the frontend that balanced it (None when none did) and
+    ``generation`` the plan generation that last confirmed its backend.
+    """
+
+    __slots__ = (
+        "alive",
+        "assured",
+        "backend",
+        "bytes",
+        "deadline",
+        "frontend",
+        "generation",
+        "id",
+        "original",
+        "packets",
+        "queued",
+        "reply",
+        "rewrite_original",
+        "rewrite_reply",
+        "seen_reply",
+        "started",
+        "tcp",
+    )
+
+    def __init__(self, flow_id: int, original: FlowTuple, reply: FlowTuple, now: int) -> None:
+        self.id = flow_id
+        self.original = original
+        self.reply = reply
+        forward, backward = invert(reply), invert(original)
+        self.rewrite_original = forward if forward != original else None
+        self.rewrite_reply = backward if backward != reply else None
+        self.started = now
+        self.deadline = now
+        self.queued = -1
+        self.alive = True
+        self.seen_reply = self.assured = False
+        self.packets = [0, 0]
+        self.bytes = [0, 0]
+        self.tcp: tcp.Tracker | None = None
+        self.frontend: Frontend | None = None
+        self.backend: tuple[int, int] | None = None
+        self.generation = 0
+
+    @property
+    def translated(self) -> bool:
+        """Some address or port changes on the way."""
+        return self.rewrite_original is not None
+
+    def view(self, now: int) -> FlowView:
+        """The flow as it is now."""
+        return FlowView(
+            id=self.id,
+            original=self.original,
+            reply=self.reply,
+            timeout=max(0, (self.deadline - now) // SECOND),
+            state=tcp.state_name(self.tcp.state) if self.tcp else "",
+            seen_reply=self.seen_reply,
+            assured=self.assured,
+            packets=(self.packets[0], self.packets[1]),
+            bytes=(self.bytes[0], self.bytes[1]),
+            service=self.frontend.service if self.frontend else "",
+            frontend=self.frontend.key if self.frontend else None,
+            generation=self.generation,
+        )
+
+
+class Table:
+    """At most ``max_flows`` flows; events of changes are appended to ``events``."""
+
+    def __init__(self, max_flows: int) -> None:
+        self.max_flows = max_flows
+        self.events: list[Event] = []
+        self.early_drops = 0
+        self._by_tuple: dict[FlowTuple, tuple[Flow, int]] = {}
+        self._flows: dict[int, Flow] = {}
+        self._unassured: OrderedDict[int, Flow] = OrderedDict()
+        self._deadlines: list[tuple[int, int, Flow]] = []
+        self._expired: list[Flow] = []
+        self._next_id = 1
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def lookup(self, key: FlowTuple, now: int) -> tuple[Flow, int] | None:
+        """The live flow that has ``key`` as a direction, and which direction."""
+        found = self._by_tuple.get(key)
+        if found is None:
+            return None
+        if found[0].deadline <= now:
+            self._unlink(found[0])
+            self._expired.append(found[0])
+            return None
+        return found
+
+    def taken(self, key: FlowTuple, now: int) -> Flow | None:
+        """The live flow that a new one with direction ``key`` would clash with."""
+        found = self.lookup(key, now)
+        return found[0] if found else None
+
+    def make_room(self, now: int) -> bool:
+        """True when one more flow fits, after evicting the victim if need be.
+
+        Dead flows go first, then the least recently used flow that is not
+        assured (the kernel's early_drop, made exact).
+        """
+        if len(self._flows) < self.max_flows:
+            return True
+        self._collect(now)
+        if len(self._flows) < self.max_flows:
+            return True
+        if not self._unassured:
+            return False
+        self.early_drops += 1
+        self.destroy(next(iter(self._unassured.values())), now)
+        return True
+
+    def create(self, original: FlowTuple, reply: FlowTuple, now: int) -> Flow:
+        """A new flow in the table; the caller has made room and checked for clashes."""
+        flow = Flow(self._next_id, original, reply, now)
+        self._next_id += 1
+        self._flows[flow.id] = flow
+        self._by_tuple[reply] = (flow, REPLY)
+        self._by_tuple[original] = (flow, ORIGINAL)
+        self._unassured[flow.id] = flow
+        return flow
+
+    def announce(self, kind: EventKind, flow: Flow, now: int) -> None:
+        """Append an event."""
+        self.events.append(Event(kind, flow.view(now), now))
+
+    def renew(self, flow: Flow, seconds: int, now: int) -> None:
+        """Give the flow ``seconds`` from now."""
+        flow.deadline = deadline = now + seconds * SECOND
+        if flow.queued < 0 or deadline < flow.queued:
+            flow.queued = deadline
+            heapq.heappush(self._deadlines, (deadline, flow.id, flow))
+
+    def used(self, flow: Flow) -> None:
+        """A packet of the flow passed: it is the most recently used."""
+        if not flow.assured:
+            self._unassured.move_to_end(flow.id)
+
+    def assure(self, flow: Flow) -> None:
+        """The flow is no longer a candidate for eviction."""
+        flow.assured = True
+        self._unassured.pop(flow.id, None)
+
+    def destroy(self, flow: Flow, now: int) -> None:
+        """Remove the flow at once, with its event."""
+        if flow.alive:
+            self._unlink(flow)
+            self.announce(EventKind.DESTROY, flow, now)
+
+    def advance(self, now: int) -> None:
+        """Destroy what is dead at ``now``, in order of (deadline, creation)."""
+        self._collect(now)
+        self._expired.sort(key=lambda flow: (flow.deadline, flow.id))
+        for flow in self._expired:
+            self.announce(EventKind.DESTROY, flow, now)
+        self._expired.clear()
+
+    def next_deadline(self) -> int | None:
+        """No flow dies before this; None when the table is empty."""
+        if self._expired:
+            return self._expired[0].deadline
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def flows(self, now: int) -> Iterator[FlowView]:
+        """Live flows in order of creation."""
+        for flow in list(self._flows.values()):
+            if flow.deadline > now:
+                yield flow.view(now)
+
+    def delete(self, where: FlowFilter, now: int) -> int:
+        """Destroy every live flow that matches; gives how many."""
+        doomed = [
+            flow
+            for flow in self._flows.values()
+            if flow.deadline > now and where.matches(flow.view(now))
+        ]
+        for flow in doomed:
+            self.destroy(flow, now)
+        return len(doomed)
+
+    def _collect(self, now: int) -> None:
+        heap = self._deadlines
+        while heap and heap[0][0] <= now:
+            at, _, flow = heapq.heappop(heap)
+            if not flow.alive or at != flow.queued:
+                continue
+            if flow.deadline <= now:
+                self._unlink(flow)
+                self._expired.append(flow)
+            else:
+                flow.queued = flow.deadline
+                heapq.heappush(heap, (flow.deadline, flow.id, flow))
+
+    def _unlink(self, flow: Flow) -> None:
+        flow.alive = False
+        del self._flows[flow.id]
+        for key in (flow.original, flow.reply):
+            found = self._by_tuple.get(key)
+            if found is not None and found[0] is flow:
+                del self._by_tuple[key]
+        self._unassured.pop(flow.id, None)
+
+
+def may_open(packet: Parsed) -> bool:
+    """True when a packet without a flow may start one."""
+    if packet.protocol == TCP:
+        return tcp.opens(tcp.parse(packet.data, packet.l4, len(packet.data)))
+    if packet.protocol == ICMP:
+        return (packet.dport >> 8) in ICMP_REQUESTS
+    return True
+
+
+def track(
+    table: Table, flow: Flow, packet: Parsed, direction: int, now: int, times: Timeouts
+) -> tcp.Verdict:
+    """Let a packet act on its flow: state, timeout, counters and events.
+
+    Gives ACCEPT, IGNORE or INVALID for the packet, or REOPEN when the flow was
+    closed and the packet starts a new one (the flow is destroyed then).
+    """
+    fresh = flow.queued < 0
+    changed = False
+    if packet.protocol == TCP:
+        segment = tcp.parse(packet.data, packet.l4, len(packet.data))
+        if flow.tcp is None:
+            flow.tcp = tcp.Tracker(segment)
+        before = flow.tcp.state
+        verdict, assured = flow.tcp.track(segment, direction, flow.seen_reply, flow.assured, times)
+        if verdict is tcp.Verdict.REOPEN:
+            table.destroy(flow, now)
+            return verdict
+        if verdict is tcp.Verdict.INVALID:
+            return verdict
+        changed = flow.tcp.state != before
+        if assured:
+            table.assure(flow)
+            changed = True
+        if verdict is tcp.Verdict.ACCEPT:
+            table.renew(flow, flow.tcp.timeout, now)
+    else:
+        verdict = tcp.Verdict.ACCEPT
+        seconds = _plain_timeout(flow, packet.protocol, now, times)
+        table.renew(flow, seconds, now)
+        streams = packet.protocol in (UDP, GRE) and flow.seen_reply
+        if streams and not flow.assured and _is_stream(flow, packet.protocol, now):
+            table.assure(flow)
+            changed = True
+    table.used(flow)
+    flow.packets[direction] += 1
+    flow.bytes[direction] += len(packet.data)
+    if direction == REPLY and not flow.seen_reply:
+        flow.seen_reply = True
+        changed = True
+    if verdict is tcp.Verdict.DELETE:
+        table.destroy(flow, now)
+        return tcp.Verdict.ACCEPT
+    if fresh:
+        table.announce(EventKind.NEW, flow, now)
+    elif changed:
+        table.announce(EventKind.UPDATE, flow, now)
+    return tcp.Verdict.IGNORE if verdict is tcp.Verdict.IGNORE else tcp.Verdict.ACCEPT
+
+
+def _is_stream(flow: Flow, protocol: int, now: int) -> bool:
+    return protocol == GRE or now - flow.started > _UDP_STREAM_AFTER
+
+
+def _plain_timeout(flow: Flow, protocol: int, now: int, times: Timeouts) -> int:
+    """Seconds for a protocol without a state machine."""
+    if protocol == UDP:
+        stream = flow.seen_reply and _is_stream(flow, protocol, now)
+        return times.udp_stream if stream else times.udp
+    if protocol == ICMP:
+        return times.icmp
+    if protocol == GRE:
+        return times.gre_stream if flow.seen_reply else times.gre
+    return times.generic
