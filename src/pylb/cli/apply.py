@@ -1,0 +1,122 @@
+"""``pylb apply`` and ``pylb delete``: change what a running lab is to be."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from pylb.cli.common import add_command, add_lab, as_json, controller
+from pylb.cli.errors import CliError
+from pylb.cli.get import not_found
+from pylb.cli.kinds import named, spelled
+
+
+def register(commands: Any) -> None:
+    """Add the ``apply`` and ``delete`` commands."""
+    parser = add_command(
+        commands,
+        "apply",
+        "create or change objects from manifests, all of them or none",
+        "pylb apply -f web.yaml",
+        "pylb apply -f manifests/ -f extra.yaml",
+    )
+    _add_files(parser, required=True)
+    parser.add_argument("-o", "--output", choices=["json"], help="format")
+    add_lab(parser)
+    parser.set_defaults(run=_apply)
+
+    parser = add_command(
+        commands,
+        "delete",
+        "delete objects by manifest or by name",
+        "pylb delete -f web.yaml",
+        "pylb delete svc web -n shop",
+    )
+    parser.add_argument("kind", metavar="KIND", nargs="?", help="e.g. service, pod, KIND/NAME")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="which")
+    parser.add_argument("-n", "--namespace", default="default", help="(default: default)")
+    parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is fine")
+    _add_files(parser, required=False)
+    parser.add_argument("-o", "--output", choices=["json"], help="format")
+    add_lab(parser)
+    parser.set_defaults(run=_delete)
+
+
+def _add_files(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "-f",
+        "--filename",
+        dest="files",
+        metavar="FILE",
+        action="append",
+        required=required,
+        default=None if required else [],
+        help="a manifest, a folder of them, or - for standard input; may be repeated",
+    )
+
+
+def read_manifests(files: list[str]) -> list[Any]:
+    """The raw objects of manifests; raises `pylb.policy.objects.ManifestError`."""
+    from pathlib import Path
+
+    from pylb.policy.objects import read
+
+    return list(read([Path("/dev/stdin" if file == "-" else file) for file in files]))
+
+
+def _apply(args: argparse.Namespace) -> int:
+    raw = read_manifests(args.files)
+    sent = [{"file": o.file, "document": o.document, "body": o.body} for o in raw]
+    answer = controller(args.lab).post("/apply", {"objects": sent})
+    for warning in answer.get("warnings", []):
+        print(f"Warning: {warning}", file=sys.stderr)
+    if args.output == "json":
+        print(as_json(answer))
+        return 0
+    for result in answer["results"]:
+        print(f"{named(result['kind']).resource}/{result['name']} {result['action']}")
+    return 0
+
+
+def _delete(args: argparse.Namespace) -> int:
+    if bool(args.files) == (args.kind is not None):
+        raise CliError("expected either -f FILE or KIND NAME", status=2)
+    if args.files:
+        refs = [
+            {"kind": o.kind, "namespace": o.namespace, "name": o.name}
+            for o in read_manifests(args.files)
+        ]
+    else:
+        refs = _refs(args)
+    answer = controller(args.lab).post("/delete", {"refs": refs})
+    if args.output == "json":
+        print(as_json(answer))
+    missing = []
+    for result in answer["results"]:
+        kind = named(result["kind"])
+        if result["action"] != "deleted":
+            missing.append(not_found(kind, result["name"]))
+        elif args.output != "json":
+            print(f'{kind.resource} "{result["name"]}" deleted')
+    if not missing or args.ignore_not_found:
+        return 0
+    sys.stdout.flush()
+    print("\n".join(missing), file=sys.stderr)
+    return 1
+
+
+def _refs(args: argparse.Namespace) -> list[dict[str, str]]:
+    pairs = [(args.kind, name) for name in args.names]
+    if "/" in args.kind:
+        pairs = [tuple(word.split("/", 1)) for word in (args.kind, *args.names) if "/" in word]
+        if len(pairs) != 1 + len(args.names):
+            raise CliError("expected KIND/NAME everywhere or nowhere", status=2)
+    if not pairs:
+        raise CliError(f"which of the {spelled(args.kind).plural}? expected a NAME", status=2)
+    refs = []
+    for word, name in pairs:
+        kind = spelled(word)
+        namespace = args.namespace if kind.namespaced else ""
+        refs.append({"kind": kind.name, "namespace": namespace, "name": name})
+    return refs

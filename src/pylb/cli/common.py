@@ -1,0 +1,114 @@
+"""What the commands share: options, whom to talk to, tables and documents."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pylb.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from pylb.control.client import Client
+
+EXAMPLE = argparse.RawDescriptionHelpFormatter
+
+
+def add_command(commands: Any, name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+    """A sub-command's parser, with its examples below its options."""
+    listed = "\n".join(f"  {example}" for example in examples)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"{'examples' if len(examples) > 1 else 'example'}:\n{listed}",
+        formatter_class=EXAMPLE,
+        allow_abbrev=False,
+    )
+    return parser
+
+
+def add_lab(parser: argparse.ArgumentParser) -> None:
+    """``--lab``: which lab is meant."""
+    parser.add_argument(
+        "--lab",
+        metavar="NAME",
+        default=os.environ.get("PYLB_LAB", "pylb"),
+        help="the lab's name (default: $PYLB_LAB, else pylb)",
+    )
+
+
+def add_nodes(parser: argparse.ArgumentParser) -> None:
+    """``--lab``, ``--node`` and ``--socket``: which daemons are meant."""
+    add_lab(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--node", metavar="NODE", help="only this node (default: every node)")
+    which.add_argument(
+        "--socket", metavar="PATH", help="a daemon's control socket, for one outside a lab"
+    )
+
+
+def controller(lab: str) -> Client:
+    """A client of the lab's controller; raises `CliError` when there is no such lab."""
+    from pylb.control.client import Client
+
+    paths = _paths(lab)
+    if not paths.root.is_dir():
+        raise CliError(f"no lab called {lab!r} is up: start one with `pylb lab up`")
+    return Client(paths.api, who=f"controller of lab {lab!r}", timeout=120)
+
+
+def daemons(args: argparse.Namespace) -> list[tuple[str, Client]]:
+    """(node, client) of each daemon that the options name, ordered by node.
+
+    Raises `CliError` when the lab is not up or has no such node.
+    """
+    from pylb.control.client import Client
+
+    if args.socket is not None:
+        return [("", Client(args.socket))]
+    paths = _paths(args.lab)
+    folder = paths.root / "nodes"
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if not names:
+        raise CliError(f"no lab called {args.lab!r} is up: start one with `pylb lab up`")
+    if args.node is not None:
+        if args.node not in names:
+            listed = ", ".join(names)
+            raise CliError(f"lab {args.lab!r} has no node {args.node!r}: expected {listed}")
+        names = [args.node]
+    return [(name, Client(paths.node(name).api, who=f"daemon of node {name!r}")) for name in names]
+
+
+def _paths(lab: str) -> Any:
+    from pylb.control.paths import LabPaths
+    from pylb.lab.names import check_lab_name
+
+    check_lab_name(lab)
+    return LabPaths(lab)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], least: int = 6) -> str:
+    """Rows under their header as kubectl aligns them: at least ``least`` wide, 3 apart."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [
+        max(least, max(len(line[column]) for line in lines) + 3) for column in range(len(header))
+    ]
+    return "\n".join(
+        "".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def as_json(value: Any) -> str:
+    """A document for a program to read."""
+    return json.dumps(value, indent=2)
+
+
+def as_yaml(value: Any) -> str:
+    """The same as YAML, in the order that the keys have."""
+    import yaml
+
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=False).rstrip("\n")

@@ -1,0 +1,1 @@
+"""What a dataplane tells of itself, in words: conntrack's formats, JSON, statistics."""

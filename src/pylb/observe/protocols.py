@@ -1,0 +1,64 @@
+"""IP protocols by number, and how conntrack-tools names them.
+
+libnetfilter_conntrack knows seven names; every other protocol is "unknown".
+"""
+
+from __future__ import annotations
+
+import socket
+
+ICMP = 1
+TCP = 6
+UDP = 17
+DCCP = 33
+GRE = 47
+SCTP = 132
+UDPLITE = 136
+
+_NAMES = {
+    ICMP: "icmp",
+    TCP: "tcp",
+    UDP: "udp",
+    DCCP: "dccp",
+    GRE: "gre",
+    SCTP: "sctp",
+    UDPLITE: "udplite",
+}
+
+WITH_PORTS = frozenset({TCP, UDP, DCCP, SCTP, UDPLITE})
+"""Protocols whose tuples are told as sport and dport."""
+
+TCP_STATES = (
+    "NONE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "TIME_WAIT",
+    "CLOSE",
+    "SYN_SENT2",
+)
+"""TCP's states as conntrack prints them, in the kernel's order."""
+
+
+def name_of(protocol: int) -> str:
+    """conntrack's name of an IANA protocol number."""
+    return _NAMES.get(protocol, "unknown")
+
+
+def number_of(text: str) -> int:
+    """The protocol number for a name or a number in digits.
+
+    Raises ValueError when there is no such protocol.
+    """
+    if text.isascii() and text.isdigit() and int(text) <= 255:
+        return int(text)
+    for number, name in _NAMES.items():
+        if name == text.lower():
+            return number
+    try:
+        return socket.getprotobyname(text)
+    except OSError:
+        raise ValueError(f"`{text}' unsupported protocol") from None
