@@ -1,0 +1,89 @@
+"""The files that every place has over the host's own in /etc.
+
+They are rewritten in place: programs see them through a bind mount, which
+stays with the inode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from pylb.lab.names import CLIENT, ROUTER, Place, pod_place
+from pylb.policy.model import Policy
+
+_LOCAL = (("127.0.0.1", ("localhost",)), ("::1", ("localhost", "ip6-localhost", "ip6-loopback")))
+_CLUSTER_DOMAIN = "cluster.local"
+
+
+def hosts(own: IPv4Address, hostname: str, namespace: str, policy: Policy) -> str:
+    """/etc/hosts of a place with the address ``own``.
+
+    After its own name come the nodes, and every Service with a cluster IP under
+    the names that cluster DNS has for it; the short name only for Services of
+    ``namespace``.
+    """
+    lines = [*_LOCAL, (str(own), (hostname,))]
+    for node in policy.nodes.values():
+        if node.name != hostname:
+            lines.append((str(node.internal_ip), (node.name,)))
+    for service in policy.services.values():
+        if service.cluster_ip is not None:
+            full = f"{service.name}.{service.namespace}"
+            short = (service.name,) if service.namespace == namespace else ()
+            names = (*short, full, f"{full}.svc", f"{full}.svc.{_CLUSTER_DOMAIN}")
+            lines.append((str(service.cluster_ip), names))
+    return "".join(f"{address}\t{' '.join(known)}\n" for address, known in lines)
+
+
+def resolv(namespace: str, policy: Policy) -> str:
+    """/etc/resolv.conf: the Service kube-system/kube-dns when there is one.
+
+    Without it there is no nameserver to ask, and names that /etc/hosts does not
+    have fail at once instead of after a timeout on the host's nameserver, which
+    a lab does not reach.
+    """
+    dns = policy.services.get(("kube-system", "kube-dns"))
+    if dns is None or dns.cluster_ip is None:
+        return "# no Service kube-system/kube-dns: names come from /etc/hosts\n"
+    zones = f"{namespace}.svc.{_CLUSTER_DOMAIN} svc.{_CLUSTER_DOMAIN} {_CLUSTER_DOMAIN}"
+    return f"search {zones}\nnameserver {dns.cluster_ip}\noptions ndots:5\n"
+
+
+def addresses(policy: Policy) -> dict[str, tuple[IPv4Address, str]]:
+    """The address and the namespace of every place that may have other than ``default``."""
+    spec = policy.lab
+    found = {
+        ROUTER: (spec.router_ip, "default"),
+        CLIENT: (spec.client_ip, "default"),
+    }
+    found |= {node.name: (node.internal_ip, "default") for node in policy.nodes.values()}
+    found |= {host.name: (host.ip, "default") for host in spec.outside}
+    found |= {pod_place(pod.key): (pod.ip, pod.namespace) for pod in policy.pods.values()}
+    return found
+
+
+def write(places: Iterable[Place], policy: Policy) -> None:
+    """Write the files of ``places``, their folders too; what has not changed is left alone."""
+    known = addresses(policy)
+    for place in places:
+        own, namespace = known[place.name]
+        place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(place.folder / "hostname", f"{place.hostname}\n")
+        _write(place.folder / "hosts", hosts(own, place.hostname, namespace, policy))
+        _write(place.folder / "resolv.conf", resolv(namespace, policy))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        if path.read_text() == text:
+            return
+    except FileNotFoundError:
+        pass
+    path.touch()
+    # Whatever the umask: programs that gave up root read /etc/hosts too.
+    path.chmod(0o644)
+    with path.open("r+") as file:
+        file.write(text)
+        file.truncate()

@@ -1,0 +1,1 @@
+"""Small programs that run in pods in place of container images."""

@@ -1,0 +1,137 @@
+"""What the controller's API shows of a lab: its status, and its objects with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pylb
+from pylb.lab.daemons import NodeDaemon
+from pylb.lab.workloads import Running, Workload
+from pylb.policy.model import Key, Policy
+
+Body = dict[str, Any]
+
+
+class Ages:
+    """When each object came to be known: what `metadata.creationTimestamp` says."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, str, str], str] = {}
+
+    def of(self, body: Mapping[str, Any]) -> str:
+        """RFC 3339, UTC, seconds; now for an object not seen before."""
+        metadata = body.get("metadata", {})
+        key = (str(body["kind"]), metadata.get("namespace", ""), metadata.get("name", ""))
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._since.setdefault(key, now)
+
+    def forget(self, refs: Iterable[tuple[str, str, str]]) -> None:
+        """Drop deleted objects, so that one made anew is new."""
+        for ref in refs:
+            self._since.pop(ref, None)
+
+
+def objects(
+    bodies: Iterable[Mapping[str, Any]],
+    policy: Policy,
+    pods: Mapping[Key, Workload],
+    daemons: Mapping[str, NodeDaemon],
+    ages: Ages,
+) -> Iterator[Body]:
+    """``bodies`` as Kubernetes would give them: with their age and status."""
+    for original in bodies:
+        body = dict(original)
+        metadata = body["metadata"] = dict(body.get("metadata") or {})
+        metadata.setdefault("creationTimestamp", ages.of(body))
+        if body["kind"] == "Pod":
+            key = (metadata["namespace"], metadata["name"])
+            body["status"] = _pod_status(body, policy, key, pods.get(key))
+        elif body["kind"] == "Node":
+            body["status"] = _node_status(body, daemons.get(metadata["name"]))
+        yield body
+
+
+def _condition(kind: str, value: bool) -> Body:
+    return {"type": kind, "status": "True" if value else "False"}
+
+
+def _node_status(body: Body, daemon: NodeDaemon | None) -> Body:
+    return {
+        "nodeInfo": {"kubeletVersion": f"pylb-{pylb.__version__}"},
+        **(body.get("status") or {}),
+        "conditions": [_condition("Ready", daemon is not None and daemon.up)],
+    }
+
+
+def _pod_status(body: Body, policy: Policy, key: Key, workload: Workload | None) -> Body:
+    pod = policy.pods[key]
+    ready = bool(pod.ready)
+    return {
+        **(body.get("status") or {}),
+        "phase": "Running" if workload is not None else "Pending",
+        "hostIP": str(policy.nodes[pod.node].internal_ip),
+        "podIP": str(pod.ip),
+        "podIPs": [{"ip": str(pod.ip)}],
+        "conditions": [_condition("ContainersReady", ready), _condition("Ready", ready)],
+        "containerStatuses": [
+            _container(running, ready) for running in (workload.running if workload else ())
+        ],
+    }
+
+
+def _container(running: Running, pod_ready: bool) -> Body:
+    runs = running.child is not None and running.child.alive
+    status: Body = {
+        "name": running.container.name,
+        "image": running.container.image,
+        "ready": runs and pod_ready,
+        "restartCount": running.restarts,
+        "state": {"running": {}} if runs else {"waiting": {"reason": "CrashLoopBackOff"}},
+    }
+    if running.last_status is not None:
+        status["lastState"] = {"terminated": {"exitCode": exit_code(running.last_status)}}
+    return status
+
+
+def exit_code(status: int) -> int:
+    """An exit status as containers have it: 128 and the signal for a killed process."""
+    return 128 - status if status < 0 else status
+
+
+def status(policy: Policy, pods: Mapping[Key, Workload], daemons: Mapping[str, NodeDaemon]) -> Body:
+    """Nodes with their daemons, and pods: the part of ``GET /status`` that is lists."""
+    return {
+        "nodes": [
+            {
+                "name": node.name,
+                "ip": str(node.internal_ip),
+                "podCIDR": str(node.pod_cidr),
+                **_daemon(daemons[node.name]),
+            }
+            for node in policy.nodes.values()
+        ],
+        "pods": [
+            {
+                "namespace": pod.namespace,
+                "name": pod.name,
+                "node": pod.node,
+                "ip": str(pod.ip),
+                "ready": bool(pod.ready),
+                "restarts": pods[key].restarts if key in pods else 0,
+            }
+            for key, pod in policy.pods.items()
+        ],
+    }
+
+
+def _daemon(daemon: NodeDaemon) -> Body:
+    running = daemon.child is not None and daemon.child.alive
+    return {
+        "daemon": "up" if daemon.up else ("starting" if running else "down"),
+        "pid": daemon.child.pid if daemon.child is not None and running else None,
+        "generation": daemon.number,
+        "restarts": max(0, daemon.restarts),
+        "error": daemon.failure or None,
+    }

@@ -1,0 +1,161 @@
+"""The daemon of one node: takes what it needs, puts it together, and waits for its end.
+
+This is the composition root: the only place that knows every part.  A daemon
+that ends on SIGTERM or SIGINT leaves the node's routing and its TUN in place;
+``--clean`` removes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import uvloop
+
+from pylb.control.http import Server
+from pylb.control.paths import LabPaths, NodePaths
+from pylb.dataplane.base import Dataplane
+from pylb.dataplane.python.datapath import PythonDataplane
+from pylb.node import logs, tun
+from pylb.node.api import routes
+from pylb.node.desired import Desired, Refused
+from pylb.node.errors import NodeError
+from pylb.node.node import Node
+from pylb.node.plumbing import Names, Plumbing, refuse_initial_namespace
+from pylb.policy.model import Overlay
+
+log = logs.Log(__name__)
+
+_SECRET = 16
+"""Bytes."""
+
+
+def run(
+    node: str,
+    files: Sequence[str],
+    lab: str,
+    run_dir: Path | str | None = None,
+    dataplane: str = "python",
+    overlay: str | None = None,
+    uplink: str = "eth0",
+    clean: bool = False,
+    controlled: bool = False,
+) -> int:
+    """Run the daemon of ``node`` in the current network namespace; gives its exit status.
+
+    The policy is read from ``files``, or with ``controlled`` awaited on the
+    control API.  ``run_dir`` holds its socket, secret and lock (default: the
+    lab's folder for the node); ``overlay`` takes the place of the policy's.
+    With ``clean`` it removes the plumbing instead.  Raises `NodeError` for
+    whatever keeps it from starting.
+    """
+    refuse_initial_namespace()
+    paths = LabPaths(lab).node(node) if run_dir is None else NodePaths(Path(run_dir))
+    with _alone(node, paths):
+        plumbing = Plumbing(Names(uplink=uplink), paths.root / "plumbing.json")
+        if clean:
+            plumbing.clean()
+            return 0
+        tun.check()
+        engine = _dataplane(dataplane, _secret(paths.secret))
+        desired = Desired(node, _overlay(overlay))
+        logs.configure()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            policy = None if controlled else files
+            return runner.run(_serve(desired, policy, paths, dataplane, engine, plumbing))
+
+
+async def _serve(
+    desired: Desired,
+    files: Sequence[str] | None,
+    paths: NodePaths,
+    name: str,
+    engine: Dataplane,
+    plumbing: Plumbing,
+) -> int:
+    """Serve until a signal asks for the end."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    node = Node(desired, name, engine, plumbing)
+    server = Server(paths.api, routes(node))
+    try:
+        if files is not None:
+            await _first_policy(node, files)
+        await server.start()
+        log.info("serving", node=desired.node, dataplane=name, socket=str(paths.api))
+        await asked.wait()
+        log.info("ending")
+    finally:
+        await server.close()
+        # A commit that is under way is either done or not begun when the descriptors go.
+        async with node.turn:
+            node.close()
+    return 0
+
+
+async def _first_policy(node: Node, files: Sequence[str]) -> None:
+    async with node.turn:
+        try:
+            staged = await node.stage(lambda: node.desired.from_files(1, files))
+            for warning in staged.store.warnings:
+                log.warning("manifest", warning=warning)
+            await node.commit(staged)
+        except (Refused, ValueError) as error:
+            raise NodeError(str(error)) from None
+
+
+def _dataplane(name: str, secret: bytes) -> Dataplane:
+    if name != "python":
+        raise NodeError(f"dataplane {name}: not in this build; expected python")
+    return PythonDataplane(secret)
+
+
+def _overlay(name: str | None) -> Overlay | None:
+    try:
+        return None if name is None else Overlay(name)
+    except ValueError:
+        known = ", ".join(overlay.value for overlay in Overlay)
+        raise NodeError(f"overlay {name}: expected one of {known}") from None
+
+
+@contextlib.contextmanager
+def _alone(node: str, paths: NodePaths) -> Iterator[None]:
+    """Be the only daemon with these files; raises `NodeError` when there is one already."""
+    path = paths.root / "lock"
+    try:
+        paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NodeError(f"{error.filename} cannot be made: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NodeError(f"a daemon of node {node} is running already in {paths.root}") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _secret(path: Path) -> bytes:
+    """The node's secret, made if it is not there."""
+    try:
+        secret = path.read_bytes()
+    except FileNotFoundError:
+        secret = secrets.token_bytes(_SECRET)
+        draft = path.with_name(path.name + ".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secret)
+        draft.replace(path)
+    if len(secret) != _SECRET:
+        raise NodeError(f"{path}: expected {_SECRET} bytes, got {len(secret)}; remove it")
+    return secret

@@ -1,0 +1,164 @@
+"""A node at work: its policy, its dataplane, and the kernel's routing, moved in step."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pylb.dataplane.base import Dataplane, FlowFilter, FlowView
+from pylb.node import plumbing
+from pylb.node.desired import Desired, Staged
+from pylb.node.errors import NodeError
+from pylb.node.events import Broadcaster
+from pylb.node.logs import Log
+from pylb.node.plumbing import Plumbing
+from pylb.node.pump import Pump
+from pylb.node.tun import Tun
+from pylb.plan.tables import Delta, Plan
+
+log = Log(__name__)
+
+
+class Node:
+    """What the control API acts on.  All methods belong to the loop's thread.
+
+    Staging and plumbing, which take long, run in another thread meanwhile;
+    ``turn`` is held while they do, so that there is one at a time.
+    """
+
+    def __init__(
+        self,
+        desired: Desired,
+        name: str,
+        dataplane: Dataplane,
+        plumbs: Plumbing,
+        open_tun: Callable[[str], Tun] = Tun,
+    ) -> None:
+        self.desired = desired
+        self.dataplane_name = name
+        self.turn = asyncio.Lock()
+        self.events = Broadcaster()
+        self.generation = 0
+        self._dataplane = dataplane
+        self._pump = Pump(dataplane, self.events.publish)
+        self._plumbing = plumbs
+        self._open_tun = open_tun
+        self._running = False
+        self._since = time.monotonic()
+
+    def health(self) -> dict[str, Any]:
+        """What ``GET /healthz`` says; ``overlay`` is None before the first policy."""
+        plan = self.desired.plan
+        return {
+            "node": self.desired.node,
+            "dataplane": self.dataplane_name,
+            "overlay": plan.overlay.kind if plan is not None else None,
+            "generation": self.generation,
+            "number": self.desired.number,
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._since, 3),
+        }
+
+    async def stage(self, make: Callable[[], Staged]) -> Staged:
+        """Run one of `Desired`'s staging methods beside the packets; ``turn`` is held."""
+        return await asyncio.to_thread(make)
+
+    async def commit(self, staged: Staged) -> None:
+        """Make ``staged`` the node's policy; ``turn`` is held.
+
+        Raises `PlanError` or `NodeError`, and the policy before it stands.
+        """
+        before = self.desired.plan
+        if not self._running:
+            await self._begin(staged.plan)
+        elif before is None or staged.delta is None:
+            await self._replace(before, staged.plan, None)
+        else:
+            await self._replace(before, staged.plan, staged.delta)
+        self.desired.commit(staged)
+        log.info(
+            "policy committed",
+            number=staged.number,
+            generation=self.generation,
+            frontends=len(staged.plan.frontends),
+            pods=len(staged.plan.pods),
+            peers=len(staged.plan.peers),
+        )
+
+    async def _begin(self, plan: Plan) -> None:
+        """The first plan: before it the TUN is not opened, so that the kernel's fallback holds."""
+        tun = self._open_tun(self._plumbing.names.tun)
+        try:
+            sockets = self._pump.open_overlay(plan)
+            self._load(plan, None)
+            self._pump.use_overlay(sockets, plan.overlay.kind)
+            await self._plumb(plan)
+            self._pump.use_tun(tun)
+        except BaseException:
+            tun.close()
+            self._pump.close()
+            raise
+        self._running = True
+
+    async def _replace(self, before: Plan | None, plan: Plan, delta: Delta | None) -> None:
+        """Swap plans: sockets, dataplane, then routing, back again if that fails."""
+        sockets = self._pump.open_overlay(plan)
+        try:
+            self._load(plan, delta)
+        except BaseException:
+            self._pump.discard(sockets)
+            raise
+        self._pump.use_overlay(sockets, plan.overlay.kind)
+        if before is not None and delta is not None and not plumbing.affects(before, delta):
+            return
+        try:
+            await self._plumb(plan)
+        except NodeError:
+            if before is not None:
+                await self._back_to(before)
+            raise
+
+    async def _back_to(self, plan: Plan) -> None:
+        try:
+            self._load(plan, None)
+            self._pump.use_overlay(self._pump.open_overlay(plan), plan.overlay.kind)
+            await self._plumb(plan)
+        except (NodeError, ValueError) as error:
+            log.error("going back to the policy before failed", error=str(error))
+
+    def _load(self, plan: Plan, delta: Delta | None) -> None:
+        now = self._pump.now()
+        output = (
+            self._dataplane.load(plan, now) if delta is None else self._dataplane.change(delta, now)
+        )
+        self.generation += 1
+        self._pump.put_out(output)
+
+    async def _plumb(self, plan: Plan) -> None:
+        for changed in await asyncio.to_thread(self._plumbing.apply, plan):
+            log.debug("plumbing", change=changed)
+
+    def flows(self, where: FlowFilter) -> list[FlowView]:
+        """Live flows that match, as they are now, in order of creation."""
+        return list(self._dataplane.flows(self._pump.now(), where))
+
+    def delete(self, where: FlowFilter) -> list[FlowView]:
+        """Delete the flows that match; gives them as they were."""
+        now = self._pump.now()
+        gone = list(self._dataplane.flows(now, where))
+        _, output = self._dataplane.delete(where, now)
+        self._pump.put_out(output)
+        return gone
+
+    def counters(self) -> Mapping[str, int]:
+        """The dataplane's counters, and the pump's with ``pump_`` before their names."""
+        pump = {f"pump_{name}": count for name, count in self._pump.counters().items()}
+        return {**self._dataplane.counters(), **pump}
+
+    def close(self) -> None:
+        """Let go of the descriptors.  Routing stays as it is, and so does the TUN."""
+        self.events.close()
+        self._pump.close()
