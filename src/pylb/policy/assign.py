@@ -17,6 +17,7 @@ from pylb.policy.objects import RawObject
 from pylb.policy.workloads import PodTemplate
 
 NODE_PORTS = (30000, 32767)
+_NODE_PORT_RANGE = range(NODE_PORTS[0], NODE_PORTS[1] + 1)
 FIRST_POD = 2
 """Addresses of a podCIDR before this are the tunnel end (.0) and the bridge (.1)."""
 
@@ -133,31 +134,35 @@ def _give_node_ports(
         if port.node_port
     }
     for key in wanting:
+        # Whoever has one keeps it, before anything is given out anew.
         before = {(p.port, p.protocol): p.node_port for p in _ports_of(previous.get(key))}
-        ports = []
+        kept = []
+        for port in addressed[key].ports:
+            number = port.node_port or before.get((port.port, port.protocol), 0)
+            if not port.node_port and (number, port.protocol.value) in taken:
+                number = 0
+            taken.add((number, port.protocol.value))
+            kept.append(replace(port, node_port=number))
+        addressed[key] = replace(addressed[key], ports=tuple(kept))
+    for key in wanting:
+        given = []
         for i, port in enumerate(addressed[key].ports):
-            number = port.node_port
-            if not number:
-                kept = before.get((port.port, port.protocol), 0)
-                candidates: Iterable[int] = range(NODE_PORTS[0], NODE_PORTS[1] + 1)
-                if kept:
-                    candidates = (kept, *candidates)
-                number = next((n for n in candidates if (n, port.protocol.value) not in taken), 0)
-                taken.add((number, port.protocol.value))
+            number = port.node_port or next(
+                (n for n in _NODE_PORT_RANGE if (n, port.protocol.value) not in taken), 0
+            )
+            taken.add((number, port.protocol.value))
             if not number:
                 message = f"no port from {NODE_PORTS[0]} to {NODE_PORTS[1]} is free"
                 problems.append(services[key][0].problem(f"spec.ports[{i}].nodePort", message))
-            ports.append(replace(port, node_port=number))
-        addressed[key] = replace(addressed[key], ports=tuple(ports))
+            given.append(replace(port, node_port=number))
+        addressed[key] = replace(addressed[key], ports=tuple(given))
 
 
 def _ports_of(service: Service | None) -> tuple[ServicePort, ...]:
     return service.ports if service else ()
 
 
-def _free(
-    network: IPv4Network, first: int, taken: set[IPv4Address]
-) -> Iterator[IPv4Address]:
+def _free(network: IPv4Network, first: int, taken: set[IPv4Address]) -> Iterator[IPv4Address]:
     """Free addresses from ``first`` on, the broadcast address left out."""
     base = int(network.network_address)
     for offset in range(first, network.num_addresses - 1):

@@ -1,0 +1,297 @@
+"""Every kind of bad manifest gets a sentence that says where and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pylb.policy.errors import ManifestError
+from pylb.policy.objects import Ref, read
+from tests.unit.policy.cluster import GOOD, objects, problems, store
+
+
+def service(name: str = "s", **spec: object) -> str:
+    fields = {"ports": [{"port": 80}], **spec}
+    return f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {fields}\n"
+
+
+def node(name: str, cidr: str, ip: str) -> str:
+    return (
+        f"apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{podCIDR: {cidr}}}\n"
+        f"status: {{addresses: [{{type: InternalIP, address: {ip}}}]}}\n"
+    )
+
+
+def pod(name: str, **spec: object) -> str:
+    fields = {"nodeName": "node1", "containers": [{"name": "c", "image": "pause"}], **spec}
+    return f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {fields}\n"
+
+
+def with_ip(text: str, ip: str) -> str:
+    return f"{text}status: {{podIP: {ip}}}\n"
+
+
+def lab(spec: object) -> str:
+    return f"apiVersion: pylb.io/v1alpha1\nkind: Lab\nspec: {spec}\n"
+
+
+BAD = {
+    "a port that is no number": (
+        service(ports=[{"port": "x"}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[0].port: "
+        "expected a number from 1 to 65535, got 'x'",
+    ),
+    "no ports": (
+        service(ports=[]),
+        "f1.yaml: document 1: Service default/s: spec.ports: expected at least one port",
+    ),
+    "two ports without names": (
+        service(ports=[{"port": 80, "name": "a"}, {"port": 81}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[1].name: "
+        "is required when a Service has several ports",
+    ),
+    "a port twice": (
+        service(ports=[{"port": 80, "name": "a"}, {"port": 80, "name": "b"}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[1].port: 80/TCP is there twice",
+    ),
+    "an unknown protocol": (
+        service(ports=[{"port": 80, "protocol": "tcp"}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[0].protocol: "
+        "expected one of TCP, UDP, SCTP, got 'tcp'",
+    ),
+    "an unknown type": (
+        service(type="Cluster"),
+        "f1.yaml: document 1: Service default/s: spec.type: expected one of ClusterIP, NodePort, "
+        "LoadBalancer, ExternalName, got 'Cluster'",
+    ),
+    "a node port on a ClusterIP Service": (
+        service(ports=[{"port": 80, "nodePort": 30000}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[0].nodePort: "
+        "may only be set for a Service of type NodePort or LoadBalancer",
+    ),
+    "a node port out of range": (
+        service(type="NodePort", ports=[{"port": 80, "nodePort": 80}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[0].nodePort: "
+        "expected a number from 30000 to 32767, got 80",
+    ),
+    "Local on a ClusterIP Service": (
+        service(externalTrafficPolicy="Local"),
+        "f1.yaml: document 1: Service default/s: spec.externalTrafficPolicy: "
+        "may not be set for a Service of type ClusterIP",
+    ),
+    "a cluster IP that is none": (
+        service(clusterIP="10.96.0"),
+        "f1.yaml: document 1: Service default/s: spec.clusterIP: "
+        "expected an IPv4 address, got '10.96.0'",
+    ),
+    "a cluster IP outside the service CIDR": (
+        service(clusterIP="10.1.0.1"),
+        "f1.yaml: document 1: Service default/s: spec.clusterIP: "
+        "10.1.0.1 is outside the service CIDR 10.96.0.0/12",
+    ),
+    "two Services with one IP": (
+        service("a", clusterIP="10.96.0.9") + "---\n" + service("b", clusterIP="10.96.0.9"),
+        "f1.yaml: document 2: Service default/b: spec.clusterIP: "
+        "10.96.0.9 is Service default/a's already",
+    ),
+    "two Services with one node port": (
+        service("a", type="NodePort", ports=[{"port": 80, "nodePort": 30001}])
+        + "---\n"
+        + service("b", type="NodePort", ports=[{"port": 81, "nodePort": 30001}]),
+        "f1.yaml: document 2: Service default/b: spec.ports[0].nodePort: "
+        "30001 is Service default/a's already",
+    ),
+    "a podCIDR that overlaps another": (
+        node("node3", "10.244.1.128/25", "192.168.50.13"),
+        "f1.yaml: document 1: Node node3: spec.podCIDR: "
+        "10.244.1.128/25 overlaps 10.244.1.0/24 of Node node1",
+    ),
+    "a podCIDR that overlaps the underlay": (
+        node("node3", "192.168.50.128/25", "192.168.50.13"),
+        "f1.yaml: document 1: Node node3: spec.podCIDR: "
+        "192.168.50.128/25 overlaps the underlay 192.168.50.0/24",
+    ),
+    "a podCIDR with host bits": (
+        node("node3", "10.244.3.1/24", "192.168.50.13"),
+        "f1.yaml: document 1: Node node3: spec.podCIDR: "
+        "expected an IPv4 prefix such as 10.244.1.0/24, got '10.244.3.1/24'",
+    ),
+    "a podCIDR without room": (
+        node("node3", "10.244.3.0/31", "192.168.50.13"),
+        "f1.yaml: document 1: Node node3: spec.podCIDR: "
+        "10.244.3.0/31 is too small: expected a prefix of at most 30 bits",
+    ),
+    "two nodes with one address": (
+        node("node3", "10.244.3.0/24", "192.168.50.11"),
+        "f1.yaml: document 1: Node node3: status.addresses: 192.168.50.11 is Node node1's already",
+    ),
+    "a node with the router's address": (
+        node("node3", "10.244.3.0/24", "192.168.50.254"),
+        "f1.yaml: document 1: Node node3: status.addresses: 192.168.50.254 is the router's already",
+    ),
+    "nodes that share no /24": (
+        node("node3", "10.244.3.0/24", "192.168.51.13"),
+        "<lab>: Lab: spec.underlay.subnet: no /24 holds every InternalIP "
+        "(192.168.50.11, 192.168.50.12, 192.168.51.13): give one in a Lab document",
+    ),
+    "an unknown node": (
+        pod("p", nodeName="node9"),
+        "f1.yaml: document 1: Pod default/p: spec.nodeName: "
+        "there is no node 'node9' (there are: node1, node2)",
+    ),
+    "a nodeSelector that nothing matches": (
+        pod("p", nodeName="", nodeSelector={"zone": "z"}),
+        "f1.yaml: document 1: Pod default/p: spec.nodeSelector: no node has the labels zone=z",
+    ),
+    "a pod IP outside its CIDR": (
+        with_ip(pod("p"), "10.244.2.9"),
+        "f1.yaml: document 1: Pod default/p: status.podIP: "
+        "10.244.2.9 is outside podCIDR 10.244.1.0/24 of node node1",
+    ),
+    "a pod with the bridge's address": (
+        with_ip(pod("p"), "10.244.1.1"),
+        "f1.yaml: document 1: Pod default/p: status.podIP: "
+        "10.244.1.1 is reserved: .0 is the tunnel end, .1 the bridge",
+    ),
+    "two pods with one IP": (
+        with_ip(pod("p"), "10.244.1.9") + "---\n" + with_ip(pod("q"), "10.244.1.9"),
+        "f1.yaml: document 2: Pod default/q: status.podIP: 10.244.1.9 is Pod default/p's already",
+    ),
+    "a pod named like a node": (
+        pod("node1"),
+        "f1.yaml: document 1: Pod default/node1: metadata.name: 'node1' is the name of a node",
+    ),
+    "a pod named client": (
+        pod("client"),
+        "f1.yaml: document 1: Pod default/client: metadata.name: "
+        "'client' is the name of the lab's own",
+    ),
+    "a pod with a bad name": (
+        pod("No_Name"),
+        "f1.yaml: document 1: Pod default/No_Name: metadata.name: "
+        "expected a DNS name (a-z, 0-9, -, .), got 'No_Name'",
+    ),
+    "a pod on the host's network": (
+        pod("p", hostNetwork=True),
+        "f1.yaml: document 1: Pod default/p: spec.hostNetwork: "
+        "is not supported: the pod needs a network namespace of its own",
+    ),
+    "a pod without containers": (
+        pod("p", containers=[]),
+        "f1.yaml: document 1: Pod default/p: spec.containers: expected at least one container",
+    ),
+    "an unknown scheduler": (
+        lab({"scheduler": "fast"}),
+        "f1.yaml: document 1: Lab lab: spec.scheduler: expected one of random, rr, got 'fast'",
+    ),
+    "an unknown overlay": (
+        lab({"overlay": {"type": "gre"}}),
+        "f1.yaml: document 1: Lab lab: spec.overlay.type: "
+        "expected one of vxlan, udp, host-gw, got 'gre'",
+    ),
+    "a client outside the underlay": (
+        lab({"underlay": {"client": "10.0.0.1"}}),
+        "f1.yaml: document 1: Lab lab: spec.underlay.client: "
+        "10.0.0.1 is outside the underlay 192.168.50.0/24",
+    ),
+    "the wrong API version": (
+        "apiVersion: v2\nkind: Service\nmetadata: {name: s}\n",
+        "f1.yaml: document 1: Service default/s: apiVersion: expected v1, got 'v2'",
+    ),
+    "no kind": (
+        "apiVersion: v1\nmetadata: {name: s}\n",
+        "f1.yaml: document 1: kind: expected the object's kind, such as Service",
+    ),
+    "no name": (
+        "apiVersion: v1\nkind: Service\n",
+        "f1.yaml: document 1: Service: metadata.name: expected the object's name",
+    ),
+    "not an object": (
+        "just text\n",
+        "f1.yaml: document 1: expected a Kubernetes object, got text",
+    ),
+    "not YAML": (
+        "kind: [\n",
+        "f1.yaml: line 2: not YAML: did not find expected node content",
+    ),
+    "an object that is there already": (
+        pod("web-1"),
+        "f1.yaml: document 1: Pod default/web-1: is there twice; "
+        "it stands in f0.yaml, document 3 already",
+    ),
+    "an endpoint on loopback": (
+        "apiVersion: v1\nkind: Endpoints\nmetadata: {name: ext}\n"
+        "subsets: [{addresses: [{ip: 127.0.0.1}], ports: [{port: 80}]}]\n---\n" + service("ext"),
+        "f1.yaml: document 1: Endpoints default/ext: endpoints: "
+        "127.0.0.1 is not the address of an endpoint",
+    ),
+    "a slice of no Service": (
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x}\n"
+        "addressType: IPv4\nendpoints: []\nports: []\n",
+        "f1.yaml: document 1: EndpointSlice default/x: "
+        'metadata.labels["kubernetes.io/service-name"]: is required: the Service\'s name',
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD.values(), ids=BAD)
+def test_a_bad_manifest_is_told_by_file_document_object_and_field(
+    text: str, sentence: str, tmp_path: Path
+) -> None:
+    assert problems(GOOD, text, folder=tmp_path) == [sentence]
+
+
+def test_the_good_cluster_is_good(tmp_path: Path) -> None:
+    assert problems(GOOD, folder=tmp_path) == []
+    assert store(GOOD, folder=tmp_path).warnings == ()
+
+
+def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
+    bad = service(ports=[{"port": 0}], clusterIP="x") + "---\n" + pod("p", hostNetwork=True)
+    found = problems(GOOD, bad, service("t", type="x"), folder=tmp_path)
+    assert len(found) == 4
+    assert [line.split(":")[0] for line in found] == ["f1.yaml", "f1.yaml", "f1.yaml", "f2.yaml"]
+
+
+def test_a_podcidr_can_be_used_up(tmp_path: Path) -> None:
+    small = node("small", "10.244.3.0/30", "192.168.50.13")
+    pods = [pod(name, nodeName="small") for name in ("a", "b")]
+    assert problems(GOOD, small, *pods, folder=tmp_path) == [
+        "f3.yaml: document 1: Pod default/b: spec.nodeName: "
+        "podCIDR 10.244.3.0/30 of node small has no free address left"
+    ]
+
+
+def test_a_store_needs_a_node(tmp_path: Path) -> None:
+    assert problems(service(), folder=tmp_path) == ["<policy>: expected at least one Node"]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"none\.yaml: cannot be read: No such file"):
+        read([tmp_path / "none.yaml"])
+
+
+def test_a_folder_without_manifests(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no file in it ends in \.yaml, \.yml, \.json"):
+        read([tmp_path])
+
+
+def test_a_bad_apply_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    good = store(GOOD, folder=tmp_path)
+    before = good.policy
+    with pytest.raises(ManifestError):
+        good.apply(objects(service("s", clusterIP="10.1.0.1"), folder=tmp_path))
+    assert good.policy is before
+
+
+def test_deleting_what_is_not_there(tmp_path: Path) -> None:
+    good = store(GOOD, folder=tmp_path)
+    with pytest.raises(ManifestError, match="Pod default/none: there is no such object"):
+        good.delete([Ref("Pod", "default", "none")])
+
+
+def test_a_node_that_pods_need_cannot_be_deleted(tmp_path: Path) -> None:
+    good = store(GOOD, folder=tmp_path)
+    with pytest.raises(ManifestError, match="there is no node 'node2'"):
+        good.delete([Ref("Node", "", "node2")])
