@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from pylb.policy.errors import ManifestError, Problem
+from pylb.policy.loader import load_documents
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SUFFIXES = (".yaml", ".yml", ".json")
 CLUSTER_SCOPED = frozenset(("Node", "Namespace", "Lab", "PersistentVolume", "StorageClass"))
 
@@ -115,7 +115,7 @@ def _read_file(path: Path, problems: list[Problem]) -> list[RawObject]:
         return []
     found: list[RawObject] = []
     try:
-        documents = [json.loads(text)] if path.suffix == ".json" else _documents(text)
+        documents = [json.loads(text)] if path.suffix == ".json" else load_documents(text)
         for number, body in enumerate(documents, 1):
             if body is not None:
                 found += _objects(name, number, body, problems)
@@ -129,10 +129,6 @@ def _read_file(path: Path, problems: list[Problem]) -> list[RawObject]:
     except RecursionError:
         problems.append(Problem(name, 0, "", "", "is nested too deeply"))
     return found
-
-
-def _documents(text: str) -> list[Any]:
-    return list(yaml.load_all(text, Loader=_LOADER))
 
 
 def _objects(file: str, document: int, body: Any, problems: list[Problem]) -> list[RawObject]:

@@ -215,6 +215,10 @@ BAD = {
         "kind: [\n",
         "f1.yaml: line 2: not YAML: did not find expected node content",
     ),
+    "a key that is there twice": (
+        "kind: Service\nkind: Pod\n",
+        "f1.yaml: line 2: not YAML: the key 'kind' is there twice",
+    ),
     "an object that is there already": (
         pod("web-1"),
         "f1.yaml: document 1: Pod default/web-1: is there twice; "

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pylb.plan.compile import apply as plan_apply
 from pylb.plan.compile import compile as compile_plan
 from pylb.plan.compile import update
+from pylb.policy.loader import load_documents
 from pylb.policy.model import Endpoint, EndpointPort, Overlay, Protocol
 from pylb.policy.objects import Ref, from_bodies
 from pylb.policy.store import Store, change
@@ -215,6 +216,14 @@ def test_what_is_not_acted_on_is_named(tmp_path: Path) -> None:
     assert "no selected pod has a port of the name 'nothing'" in "\n".join(
         store(named, folder=tmp_path).warnings
     )
+
+
+def test_yaml_is_read_as_kubernetes_reads_it() -> None:
+    """A date is text (it goes out again as JSON), and so is what YAML 1.1 takes for base 60."""
+    text = "{a: 2026-01-01T00:00:00Z, b: 22:22, c: 0x10, d: 010, e: 1.5, f: yes, g: -3}"
+    assert load_documents(text) == [
+        {"a": "2026-01-01T00:00:00Z", "b": "22:22", "c": 16, "d": 8, "e": 1.5, "f": True, "g": -3}
+    ]
 
 
 def test_list_and_folder_and_json(tmp_path: Path) -> None:
