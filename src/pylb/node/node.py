@@ -90,16 +90,20 @@ class Node:
 
     async def _begin(self, plan: Plan) -> None:
         """The first plan: before it the TUN is not opened, so that the kernel's fallback holds."""
+        plumbed = self._plumbing.present
         tun = self._open_tun(self._plumbing.names.tun)
         try:
             sockets = self._pump.open_overlay(plan)
             self._load(plan, None)
             self._pump.use_overlay(sockets, plan.overlay.kind)
             await self._plumb(plan)
+            tun.persist()
             self._pump.use_tun(tun)
         except BaseException:
             tun.close()
             self._pump.close()
+            if not plumbed:
+                await asyncio.to_thread(self._plumbing.clean)
             raise
         self._running = True
 

@@ -1,9 +1,9 @@
 """The node's TUN device: where the kernel hands packets to the daemon and takes them back.
 
 The device is a plain one (IFF_TUN | IFF_NO_PI): each read gives one whole IP
-packet, its checksums complete, and each write takes one.  It is persistent:
-when the daemon ends it stays, without a carrier, and its routes stop counting
-(see `pylb.node.plumbing`).  Requests and flags are linux/if_tun.h's.
+packet, its checksums complete, and each write takes one.  Once `Tun.persist` was
+called, it stays when the daemon ends, without a carrier, and its routes stop
+counting (see `pylb.node.plumbing`).  Requests and flags are linux/if_tun.h's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check(path: Path = CLONE_DEVICE) -> None:
 
 
 class Tun:
-    """An open TUN device; closing it leaves the device in place."""
+    """An open TUN device; it is gone when closed, unless it was made persistent before."""
 
     def __init__(self, name: str = DEFAULT_NAME, path: Path = CLONE_DEVICE) -> None:
         """Attach to ``name`` in this network namespace, making it if it is not there.
@@ -62,7 +62,6 @@ class Tun:
         request = struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
         try:
             fcntl.ioctl(self._fd, _TUNSETIFF, request)
-            fcntl.ioctl(self._fd, _TUNSETPERSIST, 1)
         except OSError as error:
             self.close()
             raise NodeError(_refusal(name, error)) from None
@@ -71,8 +70,12 @@ class Tun:
         """The descriptor, non-blocking; -1 when closed."""
         return self._fd
 
+    def persist(self) -> None:
+        """Let the device outlive this descriptor, and the process."""
+        fcntl.ioctl(self._fd, _TUNSETPERSIST, 1)
+
     def close(self) -> None:
-        """Detach: the device stays and loses its carrier."""
+        """Detach: a persistent device stays and loses its carrier."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pylb import _core
 
 Buffer = bytes | bytearray | memoryview
 
-_lib: Any = _core.lib
-_from_buffer: Any = _core.ffi.from_buffer
+_lib = _core.lib
+_from_buffer = _core.ffi.from_buffer
 
 
 def ones_sum(data: Buffer, initial: int = 0) -> int:

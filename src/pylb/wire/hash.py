@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pylb import _core
 
-_lib: Any = _core.lib
+_lib = _core.lib
 
 
 def siphash(key: bytes, data: bytes) -> int:

@@ -38,6 +38,7 @@ def error(kind: int, code: int, rest: int, original: bytes, src: int, dst: int) 
 
     It quotes as much as fits into 576 bytes (RFC 1812 section 4.3.2.3).  ``rest``
     is 0 but for fragmentation needed, where it holds the next hop's MTU (RFC 1191).
+    The type of service is 0xC0, Internetwork Control (RFC 1812 section 4.3.2.5).
     """
     quoted = original[: _ERROR_LIMIT - ipv4.MINIMUM_HEADER - 8]
     return ipv4.build(src, dst, PROTOCOL, message(kind, code, rest, quoted), tos=0xC0)

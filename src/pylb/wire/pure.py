@@ -5,6 +5,8 @@ Nothing in the packet path uses these; the tests hold the C core against them.
 
 from __future__ import annotations
 
+import struct
+
 _MASK = 0xFFFFFFFFFFFFFFFF
 
 # The key that the RSS specification publishes with its verification vectors.
@@ -39,6 +41,11 @@ def update16(check: int, old: int, new: int) -> int:
 def update32(check: int, old: int, new: int) -> int:
     """Two 16-bit words in turn."""
     return update16(update16(check, old >> 16, new >> 16), old & 0xFFFF, new & 0xFFFF)
+
+
+def pseudo_sum(src: int, dst: int, protocol: int, length: int) -> int:
+    """The pseudo-header laid out as RFC 9293 section 3.1 draws it, and summed."""
+    return ones_sum(struct.pack(">IIBBH", src, dst, 0, protocol, length))
 
 
 def siphash(key: bytes, data: bytes) -> int:

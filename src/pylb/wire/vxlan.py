@@ -9,6 +9,7 @@ from pylb.wire.errors import WireError
 
 IPV4 = 0x0800
 _VNI_PRESENT = 0x08
+_MAXIMUM_VNI = 0xFFFFFF
 _HEADER = struct.Struct(">B3xI")
 _HEADERS = struct.Struct(">B3xI6s6sH")
 
@@ -24,7 +25,14 @@ class Frame(NamedTuple):
 
 
 def encode(packet: bytes, vni: int, src_mac: bytes, dst_mac: bytes) -> bytes:
-    """The UDP payload that carries an IPv4 packet; ``vni`` has 24 bits, MACs 6 bytes."""
+    """The UDP payload that carries an IPv4 packet.
+
+    Raises `WireError` when ``vni`` has more than 24 bits or a MAC not 6 bytes.
+    """
+    if not 0 <= vni <= _MAXIMUM_VNI:
+        raise WireError(f"VXLAN VNI: expected 0 to {_MAXIMUM_VNI}, got {vni}")
+    if len(src_mac) != 6 or len(dst_mac) != 6:
+        raise WireError(f"VXLAN MAC: expected 6 bytes, got {len(src_mac)} and {len(dst_mac)}")
     return _HEADERS.pack(_VNI_PRESENT, vni << 8, dst_mac, src_mac, IPV4) + packet
 
 

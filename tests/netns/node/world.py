@@ -28,7 +28,7 @@ import pytest
 from pyroute2 import IPRoute, netns
 
 from pylb.control.client import Client, Unreachable
-from pylb.node.plumbing import Names, Plumbing
+from pylb.node.plumbing import Names, Plumbing, attach_pod_port
 
 T = TypeVar("T")
 
@@ -55,7 +55,8 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = f"ptnode-{os.getpid()}-{name}"
         netns.create(self.name)
-        self.sh("ip link set lo up")
+        # Duplicate address detection would make the state differ from moment to moment.
+        self.sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1; ip link set lo up")
 
     def remove(self) -> None:
         netns.remove(self.name)
@@ -135,17 +136,19 @@ class World:
     def plumbing(self) -> Plumbing:
         return Plumbing(Names(), self.folder / "plumbing.json")
 
-    def pod(self, number: int) -> Namespace:
-        """The pod with the address 10.244.1.NUMBER, on the node's bridge, which must be there."""
-        from pylb.node.plumbing import attach_pod_port
+    def pod(self, number: int, node: int = 1, mtu: int = 1450) -> Namespace:
+        """The pod 10.244.NODE.NUMBER, on the bridge of its node, which must be there.
 
-        pod = self._space(f"{self._serial}pod{number}")
+        The client plays node2 where a test wants one.
+        """
+        host = self.node if node == 1 else self.client
+        pod = self._space(f"{self._serial}pod{node}-{number}")
         port = f"veth{number}"
-        self.node.sh(f"ip link add {port} mtu 1450 type veth peer name eth0 netns {pod.name}")
-        self.node.call(lambda: attach_pod_port(port))
+        host.sh(f"ip link add {port} mtu {mtu} type veth peer name eth0 netns {pod.name}")
+        host.call(lambda: attach_pod_port(port))
         pod.sh(
-            f"ip link set eth0 mtu 1450 up; ip addr add 10.244.1.{number}/24 dev eth0;"
-            "ip route add default via 10.244.1.1"
+            f"ip link set eth0 mtu {mtu} up; ip addr add 10.244.{node}.{number}/24 dev eth0;"
+            f"ip route add default via 10.244.{node}.1"
         )
         return pod
 
@@ -170,15 +173,25 @@ class World:
     def ask(
         self, where: Namespace, address: str, port: int, protocol: str = "tcp", size: int = 5
     ) -> str:
-        """What the server at ``address`` answers to a request of ``size`` bytes, "" for none."""
-        done = where.sh(
-            f"{sys.executable} -c '{_ASK}' {protocol} {address} {port} {size}", check=False
-        )
+        """What the server at ``address`` answers to a request of ``size`` bytes."""
+        done = self._ask(where, address, port, protocol, size, DEADLINE)
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def daemon(self, *options: str, files: bool = True) -> Daemon:
-        """Start the node's daemon with ``cluster.yaml`` of the folder, and wait until it serves."""
-        daemon = Daemon(self, [*(["-f", str(self.folder / "cluster.yaml")] if files else []), *options])
+    def no_answer(self, where: Namespace, address: str, port: int, protocol: str = "tcp") -> bool:
+        """True when nothing comes back from ``address``, or an error does."""
+        return self._ask(where, address, port, protocol, 5, 1).returncode == 1
+
+    def _ask(
+        self, where: Namespace, address: str, port: int, protocol: str, size: int, patience: float
+    ) -> subprocess.CompletedProcess[str]:
+        words = f"{protocol} {address} {port} {size} {patience}"
+        return where.sh(f"{sys.executable} -c '{_ASK}' {words}", check=False)
+
+    def daemon(self, *options: str, files: bool = True, node: int = 1) -> Daemon:
+        """Start a node's daemon with ``cluster.yaml`` of the folder, and wait until it serves."""
+        given = ["-f", str(self.folder / "cluster.yaml")] if files else []
+        daemon = Daemon(self, node, [*given, *options])
         self._processes.append(daemon.process)
         daemon.wait_until_it_serves()
         return daemon
@@ -193,9 +206,12 @@ class World:
             env=environment(),
         )
 
-    def daemon_argv(self, *options: str) -> list[str]:
-        run_dir = ["--node", "node1", "--run-dir", str(self.folder / "run")]
-        return [sys.executable, "-m", "pylb.cli.main", "daemon", *run_dir, *options]
+    def run_dir(self, node: int = 1) -> Path:
+        return self.folder / ("run" if node == 1 else f"run{node}")
+
+    def daemon_argv(self, *options: str, node: int = 1) -> list[str]:
+        own = ["--node", f"node{node}", "--run-dir", str(self.run_dir(node))]
+        return [sys.executable, "-m", "pylb.cli.main", "daemon", *own, *options]
 
     def close(self) -> None:
         for process in self._processes:
@@ -216,12 +232,13 @@ def environment() -> dict[str, str]:
 class Daemon:
     """A daemon at work."""
 
-    def __init__(self, world: World, options: list[str]) -> None:
-        self.log = world.folder / "daemon.log"
+    def __init__(self, world: World, node: int, options: list[str]) -> None:
+        self.log = world.folder / f"daemon{node}.log"
+        space = world.node if node == 1 else world.client
         with self.log.open("a") as log:
-            argv = world.daemon_argv(*options)
-            self.process = world.node.start(*argv, stderr=log, env=environment())
-        self.api = Client(world.folder / "run" / "api.sock")
+            argv = world.daemon_argv(*options, node=node)
+            self.process = space.start(*argv, stderr=log, env=environment())
+        self.api = Client(world.run_dir(node) / "api.sock")
 
     def wait_until_it_serves(self) -> None:
         def serves() -> bool:
@@ -285,8 +302,9 @@ while True:
 _ASK = """
 import socket, sys
 protocol, address, port, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+patience = float(sys.argv[5])
 s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
-s.settimeout(3)
+s.settimeout(patience)
 try:
     s.connect((address, port))
     s.send(b"x" * size)

@@ -86,13 +86,21 @@ class FakePlumbing:
     def __init__(self) -> None:
         self.plans: list[Plan] = []
         self.failures = 0
+        self.present = False
+        self.cleaned = 0
 
     def apply(self, plan: Plan) -> list[str]:
         if self.failures:
             self.failures -= 1
             raise NodeError("interface eth0 is not in this network namespace")
         self.plans.append(plan)
+        self.present = True
         return ["changed something"]
+
+    def clean(self) -> list[str]:
+        self.present = False
+        self.cleaned += 1
+        return []
 
 
 class Daemon:
@@ -222,6 +230,7 @@ def test_a_first_policy_that_fails_can_be_tried_again(serve: Serve) -> None:
         daemon.plumbing.failures = 1
         assert (await refusal(daemon.api.post("/policy", WHOLE))).status == 500
         assert (await daemon.api.get("/healthz"))["number"] == 0
+        assert daemon.plumbing.cleaned == 1
         assert (await daemon.api.post("/policy", WHOLE))["number"] == 5
         assert daemon.tuns == ["pylb0", "pylb0"]
 

@@ -92,6 +92,9 @@ class Pair:
     def fileno(self) -> int:
         return self._ours.fileno()
 
+    def persist(self) -> None:
+        pass
+
     def close(self) -> None:
         self._ours.close()
         self.kernel.close()

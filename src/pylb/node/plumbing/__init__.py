@@ -60,6 +60,11 @@ class Plumbing:
         self.names = names
         self._record_path = record_path
 
+    @property
+    def present(self) -> bool:
+        """True when `apply` was called and not undone, by this process or one before it."""
+        return record.load(self._record_path) != record.Record()
+
     def apply(self, plan: Plan) -> list[str]:
         """Bring the namespace to what ``plan`` needs; gives each change in words.
 
