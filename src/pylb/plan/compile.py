@@ -11,10 +11,10 @@ endpoint among 30 000 costs what one endpoint costs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import TypeVar
 
+from pylb.plan.apply import apply
 from pylb.plan.services import backend_counts, compile_service
 from pylb.plan.tables import (
     Delta,
@@ -132,33 +132,6 @@ def update(plan: Plan, change: Change) -> Delta:
     )
 
 
-def apply(plan: Plan, delta: Delta) -> Plan:
-    """The plan with the delta in it; ``plan`` itself is left as it is.
-
-    Tables that the delta does not touch are shared between the two.  The delta
-    must be valid for the plan (`validate_delta`).
-    """
-    if delta.replace is not None:
-        return delta.replace
-    if delta.empty:
-        return plan
-    addresses = plan.addresses
-    if delta.addresses:
-        addresses = {**addresses, **delta.addresses}
-        for address, count in delta.addresses.items():
-            if not count:
-                del addresses[address]
-    return replace(
-        plan,
-        peers=_merged(plan.peers, delta.peers),
-        pods=_merged(plan.pods, delta.pods),
-        cluster_pods=_merged(plan.cluster_pods, delta.cluster_pods),
-        frontends=_merged(plan.frontends, delta.frontends),
-        services=_merged(plan.services, delta.services),
-        addresses=addresses,
-    )
-
-
 def _change_pod(
     plan: Plan,
     policy: Policy,
@@ -195,15 +168,3 @@ def _add(counts: dict[int, int], address: int, count: int) -> None:
 def _note(delta: dict[K, V | None], old: Mapping[K, V], key: K, now: V | None) -> None:
     if old.get(key) != now:
         delta[key] = now
-
-
-def _merged(old: Mapping[K, V], delta: Mapping[K, V | None]) -> Mapping[K, V]:
-    if not delta:
-        return old
-    merged = dict(old)
-    for key, value in delta.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = value
-    return merged

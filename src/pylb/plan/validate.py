@@ -7,8 +7,8 @@ touches alone, so that a small change of a large plan stays cheap.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Peer, Plan, PlanError, Prefix
 
@@ -32,8 +32,7 @@ def validate(plan: Plan) -> None:
         address = getattr(plan, name)
         if address not in plan.pod_cidr:
             raise PlanError(
-                f"{name}: expected an address of the podCIDR {plan.pod_cidr}, "
-                f"got {IPv4Address(address)}"
+                f"{name}: expected an address of the podCIDR {plan.pod_cidr}, got {_quad(address)}"
             )
     for name in ("node_ports", "masquerade_ports"):
         low, high = getattr(plan, name)
@@ -59,7 +58,7 @@ def validate(plan: Plan) -> None:
     for address, count in plan.addresses.items():
         _address("addresses", address)
         if count < 1:
-            raise PlanError(f"addresses: {IPv4Address(address)}: expected 1 or more, got {count}")
+            raise PlanError(f"addresses: {_quad(address)}: expected 1 or more, got {count}")
 
 
 def validate_delta(plan: Plan, delta: Delta) -> None:
@@ -81,7 +80,7 @@ def validate_delta(plan: Plan, delta: Delta) -> None:
         if pod is not None:
             _pod(plan, address)
         elif address not in plan.pods:
-            raise PlanError(f"pod {IPv4Address(address)}: to be removed but not in the plan")
+            raise PlanError(f"pod {_quad(address)}: to be removed but not in the plan")
     for pod, pod_address in delta.cluster_pods.items():
         if pod_address is not None:
             _address(f"pod {pod}", pod_address)
@@ -104,7 +103,7 @@ def validate_delta(plan: Plan, delta: Delta) -> None:
     for address, count in delta.addresses.items():
         _address("addresses", address)
         if count < 0:
-            raise PlanError(f"addresses: {IPv4Address(address)}: expected 0 or more, got {count}")
+            raise PlanError(f"addresses: {_quad(address)}: expected 0 or more, got {count}")
 
 
 def _not_orphaned(plan: Plan, delta: Delta, key: FrontendKey) -> None:
@@ -158,14 +157,14 @@ def _peers_apart(plan: Plan, peers: Iterable[Peer]) -> None:
     for peer in peers:
         if peer.address in at:
             raise PlanError(
-                f"peer {peer.name}: address {IPv4Address(peer.address)}: "
+                f"peer {peer.name}: address {_quad(peer.address)}: "
                 f"expected another than that of {at[peer.address]}"
             )
         at[peer.address] = peer.name
         subnets.append((peer.subnet, peer.name))
     # In order of (address, length) a prefix that overlaps one before it lies inside it.
     subnets.sort()
-    for (prefix, name), (inner, other) in zip(subnets, subnets[1:], strict=False):
+    for (prefix, name), (inner, other) in itertools.pairwise(subnets):
         if inner.address in prefix:
             raise PlanError(
                 f"peers {name} and {other}: expected subnets apart, got {prefix} and {inner}"
@@ -174,9 +173,7 @@ def _peers_apart(plan: Plan, peers: Iterable[Peer]) -> None:
 
 def _pod(plan: Plan, address: int) -> None:
     if address not in plan.pod_cidr:
-        raise PlanError(
-            f"pod {IPv4Address(address)}: expected an address of the podCIDR {plan.pod_cidr}"
-        )
+        raise PlanError(f"pod {_quad(address)}: expected an address of the podCIDR {plan.pod_cidr}")
 
 
 def _frontend(key: FrontendKey, frontend: Frontend) -> None:
@@ -211,7 +208,7 @@ def _backends(key: FrontendKey, frontend: Frontend) -> None:
             )
         if (address, port) <= before:
             raise PlanError(
-                f"frontend {_name(key)}: backend {IPv4Address(address)}:{port}: expected each "
+                f"frontend {_name(key)}: backend {_quad(address)}:{port}: expected each "
                 "once, in order of (address, port)"
             )
         before = (address, port)
@@ -232,7 +229,17 @@ def _address(name: str, address: int) -> None:
 
 def _prefix(name: str, prefix: Prefix) -> None:
     if not 0 <= prefix.length <= 32 or prefix.address & ~prefix.mask:
-        raise PlanError(f"{name}: expected a prefix without host bits, got {prefix}")
+        raise PlanError(
+            f"{name}: expected a prefix without host bits, "
+            f"got {_quad(prefix.address)}/{prefix.length}"
+        )
+
+
+def _quad(address: int) -> str:
+    """Dotted, or the bare number where it is no address."""
+    if not 0 <= address <= 0xFFFFFFFF:
+        return str(address)
+    return ".".join(str(octet) for octet in address.to_bytes(4, "big"))
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
@@ -240,4 +247,4 @@ def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
 
 
 def _name(key: FrontendKey) -> str:
-    return f"{IPv4Address(key.address)}:{key.port}/{key.protocol}"
+    return f"{_quad(key.address)}:{key.port}/{key.protocol}"

@@ -43,8 +43,8 @@ from pylb.dataplane.python.packet import (
     parse,
 )
 from pylb.dataplane.python.tcp import RST, Verdict
-from pylb.plan.compile import validate, validate_delta
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Plan, PlanError
+from pylb.plan.validate import validate, validate_delta
 from pylb.wire import icmp as wire_icmp
 from pylb.wire import tcp as wire_tcp
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pylb.dataplane.python.nat import is_own
 from pylb.dataplane.python.overlay import Peers
-from pylb.plan.compile import apply
+from pylb.plan.apply import apply
 from pylb.plan.tables import Delta, Frontend, Plan
 
 

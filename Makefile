@@ -1,0 +1,46 @@
+# `make demo` and `make test` need nothing but git and make: each calls `setup`.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DELETE_ON_ERROR:
+.PHONY: help setup packages demo test lint bench clean
+
+help:
+	@echo 'make setup   install what is missing and make $(VENV) (as root: also apt packages)'
+	@echo 'make demo    a lab with every kind of traffic (as root)'
+	@echo 'make test    every test; those that need namespaces only as root'
+	@echo 'make lint    ruff, mypy and C warnings'
+	@echo 'make bench   microbenchmarks'
+	@echo 'make clean   remove $(VENV) and everything built'
+
+setup: $(STAMP)
+
+# Looked at every time, for root may install what an ordinary user could only be told of.
+packages:
+	@tools/setup.sh packages
+
+$(STAMP): pyproject.toml setup.py src/pylb/_build.py $(wildcard csrc/*.[ch]) | packages
+	@tools/setup.sh venv $(VENV)
+	@touch $@
+
+# Root is asked for before anything is installed.
+demo:
+	@test "$$(id -u)" -eq 0 || { echo 'make demo: needs root: run sudo make demo' >&2; exit 1; }
+	@$(MAKE) --no-print-directory setup
+	@$(VENV)/bin/pylb demo
+
+test: setup
+	@$(PYTHON) -m pytest
+
+lint: setup
+	@$(PYTHON) -m pytest -q tests/unit/test_style.py tests/unit/test_arrows.py
+
+bench: setup
+	@$(PYTHON) -m pytest -q bench/micro
+
+clean:
+	rm -rf $(VENV) build src/pylb.egg-info src/pylb/_core.abi3.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
