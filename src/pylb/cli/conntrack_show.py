@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import queue
+import signal
 import sys
 import threading
 import time
@@ -198,6 +199,7 @@ def stats(args: argparse.Namespace, show: Show) -> int:
 
 
 _Item = tuple[str, dict[str, Any] | Exception | None]
+_INTERRUPTED = Exception("interrupted")
 
 
 def events(args: argparse.Namespace, wanted: list[FlowFilter], show: Show) -> int:
@@ -216,9 +218,13 @@ def events(args: argparse.Namespace, wanted: list[FlowFilter], show: Show) -> in
         left += 1
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     shown = 0
+    # Ctrl-C comes through the queue too, so that it cannot fall between an event and its count.
+    before = signal.signal(signal.SIGINT, lambda *_: came.put(("", _INTERRUPTED)))
     try:
         while left and (args.count is None or shown < args.count):
             node, item = came.get(timeout=_remaining(deadline))
+            if item is _INTERRUPTED:
+                break
             if not isinstance(item, dict):
                 left -= 1
                 if item is not None:
@@ -233,8 +239,10 @@ def events(args: argparse.Namespace, wanted: list[FlowFilter], show: Show) -> in
                     print(conntrack_xml.HEADER)
                 print(show.event(item, event, asked.label(node)), flush=True)
                 shown += 1
-    except (queue.Empty, KeyboardInterrupt):
+    except queue.Empty:
         pass
+    finally:
+        signal.signal(signal.SIGINT, before)
     if show.xml and shown:
         print(conntrack_xml.FOOTER)
     _close(shown, "flow events have been shown")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import os
+import shutil
+from collections.abc import Callable, Iterable
+
+from pyroute2.netlink.exceptions import NetlinkError
 
 from pylb.lab import etc, images, netns
 from pylb.lab.errors import LabError
@@ -13,7 +17,7 @@ from pylb.lab.names import Place, places, pod_place
 from pylb.lab.owned import Owned
 from pylb.lab.process import Children
 from pylb.lab.workloads import Workload
-from pylb.policy.model import Key, Overlay, Pod, Policy
+from pylb.policy.model import Key, OutsideHost, Overlay, Pod, Policy
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,16 @@ def check(lab: str, old: Policy | None, new: Policy) -> None:
         )
 
 
+def check_free(wanted: Iterable[Place]) -> None:
+    """Raise `LabError` if there is already a namespace called like one of these places'."""
+    for place in wanted:
+        if os.path.lexists(netns.path(place.namespace)):
+            raise LabError(
+                f"a network namespace called {place.namespace} exists already and is not this "
+                "lab's: remove it, or choose another name"
+            )
+
+
 def _body(pod: Pod) -> tuple[object, ...]:
     """What a pod must be made anew for when it differs."""
     return (pod.node, pod.ip, pod.containers, pod.hostname)
@@ -44,11 +58,20 @@ def _body(pod: Pod) -> tuple[object, ...]:
 class Cluster:
     """What is there of the policy that it was last told."""
 
-    def __init__(self, lab: str, overlay: Overlay, owned: Owned, children: Children) -> None:
+    def __init__(
+        self,
+        lab: str,
+        overlay: Overlay,
+        owned: Owned,
+        children: Children,
+        on_exit: Callable[[], None],
+    ) -> None:
+        """``on_exit`` is called when a process of a pod has ended."""
         self._lab = lab
         self._overlay = overlay
         self._owned = owned
         self._children = children
+        self._on_exit = on_exit
         self._policy: Policy | None = None
         self.places: dict[str, Place] = {}
         self.pods: dict[Key, Workload] = {}
@@ -83,13 +106,13 @@ class Cluster:
         """Start the containers of every pod and outside host; raises OSError."""
         assert self._policy is not None
         self.outside = {
-            host.name: Workload(self.places[host.name], host, self._children)
+            host.name: self._workload(self.places[host.name], host)
             for host in self._policy.lab.outside
         }
         self._start_pods(self._policy.pods.values(), self.outside.values())
 
     def _start_pods(self, pods: Iterable[Pod], others: Iterable[Workload] = ()) -> None:
-        fresh = {pod.key: self._workload(pod) for pod in pods}
+        fresh = {pod.key: self._workload(self.places[pod_place(pod.key)], pod) for pod in pods}
         self.pods |= fresh
         workloads = [*fresh.values(), *others]
         commands = [workload.commands() for workload in workloads]
@@ -98,35 +121,48 @@ class Cluster:
         for workload, some in zip(workloads, commands, strict=True):
             workload.started([next(children) for _ in some])
 
-    def _workload(self, pod: Pod) -> Workload:
-        return Workload(self.places[pod_place(pod.key)], pod, self._children)
+    def _workload(self, place: Place, owner: Pod | OutsideHost) -> Workload:
+        return Workload(place, owner, self._children, self._on_exit)
+
+    def kept(self, policy: Policy) -> set[Key]:
+        """The pods that `become` would leave as they are: there, and what they are to be."""
+        old = self._policy.pods if self._policy else {}
+        return {
+            key
+            for key, pod in policy.pods.items()
+            if key in self.pods and key in old and _body(old[key]) == _body(pod)
+        }
+
+    def check_room(self, policy: Policy) -> None:
+        """Raise `LabError` if a pod that `become` would add cannot have its namespace."""
+        wanted = places(self._lab, policy)
+        check_free(wanted[pod_place(key)] for key in policy.pods if key not in self.pods)
 
     async def become(self, policy: Policy) -> None:
         """Remove, make and start pods so that they are as ``policy`` says.
 
         A pod whose node, address, containers or hostname changed is made anew.
-        Raises OSError and pyroute2's errors.
+        Raises `LabError` when they could not be made: then they are not there, and
+        the next call tries again.
         """
         old = self._policy
         assert old is not None
-        gone = [
-            pod
-            for key, pod in old.pods.items()
-            if key not in policy.pods or _body(policy.pods[key]) != _body(pod)
-        ]
-        fresh = [
-            pod
-            for key, pod in policy.pods.items()
-            if key not in old.pods or _body(old.pods[key]) != _body(pod)
-        ]
+        kept = self.kept(policy)
+        gone = [pod for key, pod in old.pods.items() if key not in kept]
+        fresh = [pod for key, pod in policy.pods.items() if key not in kept]
         await self._remove(gone, old)
         self.places = places(self._lab, policy)
         self._policy = policy
         for key, workload in self.pods.items():
             workload.owner = policy.pods[key]
-        if fresh:
-            await asyncio.to_thread(self._add, fresh, policy)
-            self._start_pods(fresh)
+        try:
+            if fresh:
+                await asyncio.to_thread(self._add, fresh, policy)
+                self._start_pods(fresh)
+        except (OSError, NetlinkError) as error:
+            await self._remove(fresh, policy)
+            names = ", ".join(images.owner_name(pod) for pod in fresh)
+            raise LabError(f"{names}: could not be made: {error}") from error
         await asyncio.to_thread(etc.write, list(self.places.values()), policy)
 
     async def _remove(self, pods: list[Pod], policy: Policy) -> None:
@@ -137,15 +173,15 @@ class Cluster:
             await asyncio.to_thread(self._remove_places, pods, policy)
 
     def _remove_places(self, pods: list[Pod], policy: Policy) -> None:
+        """Also of pods that were made in part."""
         with self._wiring(policy) as wiring:
             for pod in pods:
                 wiring.remove_pod(pod, policy.nodes[pod.node])
         removed = [self.places[pod_place(pod.key)] for pod in pods]
         for place in removed:
-            netns.remove(place.namespace, self._owned.namespaces[place.namespace])
-            for file in place.folder.iterdir():
-                file.unlink()
-            place.folder.rmdir()
+            if (inode := self._owned.namespaces.get(place.namespace)) is not None:
+                netns.remove(place.namespace, inode)
+            shutil.rmtree(place.folder, ignore_errors=True)
         self._owned.forget_namespaces([place.namespace for place in removed])
 
     def _add(self, pods: list[Pod], policy: Policy) -> None:

@@ -38,11 +38,11 @@ from pylb.policy.store import Store
 
 log = logging.getLogger(__name__)
 
-READY_WITHIN = 30.0
-"""Seconds that pods have to become ready when a lab comes up."""
+_STARTING = 30.0
+"""Seconds that a changed pod is looked at often."""
 _POLL_STARTING = 0.02
 _POLL = 0.5
-"""Seconds between looks at what listens: while a lab comes up, and afterwards."""
+"""Seconds between looks at what listens: while pods are starting, and otherwise."""
 _GRACE = 1.0
 """Seconds that processes have after SIGTERM when a lab goes down."""
 
@@ -53,6 +53,7 @@ class Controller:
     """One lab."""
 
     def __init__(self, lab: str, dataplane: str, overlay: Overlay, store: Store) -> None:
+        """Nothing is made yet: `bring_up` does."""
         self.lab = lab
         self.dataplane = dataplane
         self.overlay = overlay
@@ -66,13 +67,21 @@ class Controller:
         self._step = Step(1, list(self._bodies.values()))
         self._owned = Owned.load(self.paths.owned)
         self._children = Children(self._owned)
-        self._cluster = Cluster(lab, overlay, self._owned, self._children)
+        self._stirred = asyncio.Event()
+        self._cluster = Cluster(
+            lab, overlay, self._owned, self._children, on_exit=self._stirred.set
+        )
         self._daemons: Daemons | None = None
         self._watching: asyncio.Task[None] | None = None
         self._ages = views.Ages()
+        self._ages.keep(self._bodies)
+        self._eager_until = 0.0
 
-    async def bring_up(self, told: Progress) -> None:
-        """Make everything and wait until all pods are ready; raises `LabError`, OSError."""
+    async def bring_up(self, ready_within: float, told: Progress) -> None:
+        """Make everything and wait, ``ready_within`` seconds, until all pods are ready.
+
+        Raises `LabError`, OSError and pyroute2's errors.
+        """
         policy = self.store.policy
         count = f"{len(policy.nodes)} nodes, {len(policy.pods)} pods"
         told(f"making namespaces and links: {count}")
@@ -90,12 +99,12 @@ class Controller:
         self._cluster.start()
         await self._daemons.all_up()
         told("daemons are up, waiting for pods")
-        await self._until_ready(told)
+        await self._until_ready(ready_within, told)
         self._watching = asyncio.create_task(self._watch())
 
-    async def _until_ready(self, told: Progress) -> None:
+    async def _until_ready(self, ready_within: float, told: Progress) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + READY_WITHIN
+        deadline = loop.time() + ready_within
         waiting: list[str] = []
         while True:
             await self._look()
@@ -104,7 +113,7 @@ class Controller:
                 told(f"all {len(self.store.policy.pods)} pods are ready")
                 return
             if loop.time() > deadline:
-                raise LabError("\n".join([f"not ready after {READY_WITHIN:g} s:", *self._why(now)]))
+                raise LabError("\n".join([f"not ready after {ready_within:g} s:", *self._why(now)]))
             if len(now) < len(waiting):
                 told(f"waiting for {', '.join(now)}")
             waiting = now
@@ -131,8 +140,15 @@ class Controller:
         return lines
 
     async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_POLL)
+            eager = loop.time() < self._eager_until and bool(self._not_ready())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_STARTING if eager else _POLL):
+                    await self._stirred.wait()
+                # What ended is started again, and ready again before long.
+                self._eager_until = loop.time() + _STARTING
+                self._stirred.clear()
             try:
                 await self._look()
             except Exception:
@@ -181,6 +197,10 @@ class Controller:
         if self._ending or self._daemons is None:
             raise LabError(f"lab {self.lab!r} is going down")
         check(self.lab, self.store.policy, store.policy)
+        self._cluster.check_room(store.policy)
+        # A pod that is made anew is not ready because the one before it was.
+        kept = self._cluster.kept(store.policy)
+        store = store.with_ready({key: r for key, r in store.ready.items() if key in kept})
         bodies = _by_ref(store)
         step = Step(
             number=self._step.number + 1,
@@ -190,8 +210,10 @@ class Controller:
             delete=tuple(_ref_json(ref) for ref in self._bodies if ref not in bodies),
         )
         taken = await self._daemons.offer(step)
-        self._ages.forget(ref for ref in self._bodies if ref not in bodies)
+        self._ages.keep(bodies)
         self.store, self._bodies, self._step = store, bodies, step
+        if len(kept) < len(store.policy.pods):
+            self._eager_until = asyncio.get_running_loop().time() + _STARTING
         await self._daemons.commit(step, taken)
         await self._cluster.become(store.policy)
 
@@ -293,7 +315,7 @@ async def run(lab: str, request: Mapping[str, Any], told: Progress) -> int:
     server = Server(controller.paths.api, routes(controller))
     loop = asyncio.get_running_loop()
     try:
-        await controller.bring_up(told)
+        await controller.bring_up(float(request["readyWithin"]), told)
         await server.start()
     except Exception as error:
         if not isinstance(error, LabError):

@@ -23,6 +23,8 @@ _POLL = 0.01
 _ANSWER = 30.0
 """Seconds that a daemon may take to validate or to commit a policy."""
 _CONFLICT = 409
+_LINE = 300
+"""Characters of a log's line that are shown."""
 
 Body = dict[str, Any]
 
@@ -154,9 +156,10 @@ class NodeDaemon:
         await asyncio.sleep(self._backoff.after(ran))
 
     def tail(self, lines: int = 5) -> list[str]:
-        """The last lines that it wrote."""
+        """The last lines that it wrote, cut to what a person reads."""
         try:
-            return self._files.log.read_text(errors="replace").splitlines()[-lines:]
+            written = self._files.log.read_text(errors="replace").splitlines()[-lines:]
+            return [line if len(line) <= _LINE else f"{line[:_LINE]}..." for line in written]
         except OSError:
             return []
 

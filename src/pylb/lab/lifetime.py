@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from pylb.control.client import ApiError, Client, Unreachable
 from pylb.control.paths import LabPaths, run_root
-from pylb.lab import netns, removal
-from pylb.lab.cluster import check
+from pylb.lab import removal
+from pylb.lab.cluster import check, check_free
 from pylb.lab.errors import LabError
 from pylb.lab.names import Place, check_lab_name, find, places
 from pylb.lab.owned import Owned, Process
@@ -35,8 +35,10 @@ Progress = Callable[[str], None]
 
 DATAPLANES = ("python",)
 
-_UP = 60.0
-"""Seconds until `up` gives up on a controller that says nothing; its own deadline is shorter."""
+READY_WITHIN = 30.0
+"""Seconds that pods have to become ready."""
+_UP = 30.0
+"""Seconds on top of that until `up` gives up on a controller that says nothing."""
 _DOWN = 20.0
 """Seconds that a controller may take to end its lab before that is done without it."""
 _TUN = Path("/dev/net/tun")
@@ -47,13 +49,19 @@ mostly they outlive it."""
 
 
 def up(
-    files: Sequence[str], name: str, dataplane: str, overlay: str | None, progress: Progress
+    files: Sequence[str],
+    name: str,
+    dataplane: str,
+    overlay: str | None,
+    progress: Progress,
+    *,
+    ready_within: float = READY_WITHIN,
 ) -> None:
     """Bring up the lab ``name`` from manifests and return when its pods are ready.
 
     ``overlay`` overrides the Lab document's.  ``progress`` is called with a
-    sentence at every step.  Raises `LabError` and `ManifestError`; then nothing
-    of the lab is left.
+    sentence at every step; pods have ``ready_within`` seconds.  Raises `LabError`
+    and `ManifestError`; then nothing of the lab is left.
     """
     check_lab_name(name)
     _check_machine(dataplane)
@@ -65,6 +73,7 @@ def up(
         progress(f"warning: {warning}")
     request = {
         "dataplane": dataplane,
+        "readyWithin": ready_within,
         "overlay": store.policy.lab.overlay.value,
         "objects": [_sent(raw) for raw in raws],
     }
@@ -118,12 +127,7 @@ def _check_free(name: str, wanted: list[Place]) -> None:
         raise LabError(
             f"lab {name!r} {state}: take it down first with `pylb lab down --name {name}`"
         )
-    for place in wanted:
-        if os.path.lexists(netns.path(place.namespace)):
-            raise LabError(
-                f"a network namespace called {place.namespace} exists already and is not this "
-                "lab's: remove it, or choose another name with --name"
-            )
+    check_free(wanted)
 
 
 def _make_folder(name: str, paths: LabPaths) -> None:
@@ -155,7 +159,7 @@ def _start(name: str, paths: LabPaths, request: dict[str, Any], progress: Progre
         owned.set_controller(process.pid)
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(request, default=str).encode())
-        _follow(process.stdout, paths, progress)
+        _follow(process.stdout, paths, request["readyWithin"] + _UP, progress)
     except BaseException:
         process.kill()
         process.wait()
@@ -165,14 +169,14 @@ def _start(name: str, paths: LabPaths, request: dict[str, Any], progress: Progre
     _controllers[process.pid] = process
 
 
-def _follow(told: IO[bytes], paths: LabPaths, progress: Progress) -> None:
+def _follow(told: IO[bytes], paths: LabPaths, patience: float, progress: Progress) -> None:
     """Show what the controller tells until the lab is up; raises `LabError` if it fails."""
-    deadline = time.monotonic() + _UP
+    deadline = time.monotonic() + patience
     rest = b""
     while True:
         wait = max(0.0, deadline - time.monotonic())
         if not select.select([told], [], [], wait)[0]:
-            raise LabError(f"the lab's controller has said nothing for {_UP:g} s")
+            raise LabError(f"the lab's controller is not done after {patience:g} s")
         data = os.read(told.fileno(), 1 << 16)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:

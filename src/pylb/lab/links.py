@@ -18,6 +18,7 @@ its IPv4 address, so a neighbour cache is right also after a pod was made anew.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
@@ -26,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from pylb.lab import names, netns
 from pylb.policy.model import LabSpec, Node, OutsideHost, Pod
@@ -242,7 +244,11 @@ class Wiring:
 
     def remove_pod(self, pod: Pod, node: Node) -> None:
         """Remove a pod's link at once: that of a namespace goes only some time later."""
-        self._socket(node.name).link("del", index=_pod_port(pod, node))
+        try:
+            self._socket(node.name).link("del", index=_pod_port(pod, node))
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise
 
 
 def _pod_port(pod: Pod, node: Node) -> int:

@@ -78,6 +78,11 @@ class Child:
         """It has not ended, as far as is known."""
         return not self.exited.done()
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return asyncio.get_running_loop().time() - self.started
+
     def signal(self, number: int) -> None:
         """Signal the process; nothing happens when it has ended."""
         if self.alive:

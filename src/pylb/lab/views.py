@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,27 +10,29 @@ import pylb
 from pylb.lab.daemons import NodeDaemon
 from pylb.lab.workloads import Running, Workload
 from pylb.policy.model import Key, Policy
+from pylb.policy.objects import CLUSTER_SCOPED, Ref
 
 Body = dict[str, Any]
 
 
 class Ages:
-    """When each object came to be known: what `metadata.creationTimestamp` says."""
+    """Since when objects are known: what ``metadata.creationTimestamp`` says."""
 
     def __init__(self) -> None:
-        self._since: dict[tuple[str, str, str], str] = {}
+        self._since: dict[Ref, str] = {}
 
-    def of(self, body: Mapping[str, Any]) -> str:
-        """RFC 3339, UTC, seconds; now for an object not seen before."""
-        metadata = body.get("metadata", {})
-        key = (str(body["kind"]), metadata.get("namespace", ""), metadata.get("name", ""))
+    def keep(self, refs: Collection[Ref]) -> None:
+        """Exactly these are there now: others are forgotten, so that one made anew is new."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return self._since.setdefault(key, now)
+        self._since = {ref: self._since.get(ref, now) for ref in refs}
 
-    def forget(self, refs: Iterable[tuple[str, str, str]]) -> None:
-        """Drop deleted objects, so that one made anew is new."""
-        for ref in refs:
-            self._since.pop(ref, None)
+    def of(self, body: Mapping[str, Any]) -> str | None:
+        """RFC 3339, UTC, whole seconds.  A computed EndpointSlice is as old as its Service."""
+        metadata, kind = body["metadata"], str(body["kind"])
+        namespace = "" if kind in CLUSTER_SCOPED else str(metadata.get("namespace", "default"))
+        since = self._since.get(Ref(kind, namespace, str(metadata.get("name", ""))))
+        service = (metadata.get("labels") or {}).get("kubernetes.io/service-name", "")
+        return since or self._since.get(Ref("Service", namespace, service))
 
 
 def objects(

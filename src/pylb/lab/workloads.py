@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from pylb.lab.names import Place
 from pylb.lab.process import Backoff, Child, Children, Command, environment, python_path
 from pylb.lab.readiness import Listeners, declared
 from pylb.policy.model import Container, OutsideHost, Pod
+
+_STAYS = 1.0
+"""Seconds that a process must run to be trusted again after it has ended once."""
 
 
 @dataclass(slots=True)
@@ -32,14 +35,29 @@ class Running:
     last_status: int | None = None
     backoff: Backoff = field(default_factory=Backoff)
 
+    @property
+    def stays(self) -> bool:
+        """It has not ended yet, or has run for a while since."""
+        if self.child is None:
+            return False
+        return not self.restarts or self.child.age >= _STAYS
+
 
 class Workload:
     """The containers of a pod or an outside host, at a place that is there."""
 
-    def __init__(self, place: Place, owner: Pod | OutsideHost, children: Children) -> None:
+    def __init__(
+        self,
+        place: Place,
+        owner: Pod | OutsideHost,
+        children: Children,
+        on_exit: Callable[[], None],
+    ) -> None:
+        """``on_exit`` is called when a container's process has ended."""
         self.place = place
         self.owner = owner
         self._children = children
+        self._on_exit = on_exit
         name = images.owner_name(owner)
         self.running = [Running(c, images.argv(c, name)) for c in owner.containers]
         self._wanted = declared(owner.containers)
@@ -124,6 +142,7 @@ class Workload:
             if (child := running.child) is not None:
                 running.last_status = await asyncio.shield(child.exited)
                 running.child = None
+                self._on_exit()
                 await asyncio.sleep(running.backoff.after(loop.time() - child.started))
                 if self._stopping:
                     return
@@ -136,12 +155,16 @@ class Workload:
                 await asyncio.sleep(running.backoff.after(0))
 
     def ready(self) -> bool:
-        """Whether every process runs and every declared port listens."""
+        """Whether every process runs and every declared port listens.
+
+        Without ports, one that has ended before runs only once it has stayed a
+        while: one that ends again and again would seem ready in between.
+        """
         alive = [r.child.pid for r in self.running if r.child is not None and r.child.alive]
         if len(alive) < len(self.running):
             return False
         if not self._wanted:
-            return True
+            return all(running.stays for running in self.running)
         if self._listeners is None:
             self._listeners = Listeners(self.place.namespace)
         return bool(alive) and self._listeners.all_of(self._wanted, alive[0])

@@ -19,6 +19,8 @@ import h11
 BACKLOG = 4096
 """Connections that may wait for accept(2); the kernel caps it at net.core.somaxconn."""
 
+_REASON = {200: b"OK"}
+
 _MAX_BODY = 1 << 20
 """Bytes of a request's body that are kept; the rest is read and dropped."""
 
@@ -120,6 +122,7 @@ class _Connection(asyncio.Protocol):
         response = self._handler(request)
         head = h11.Response(
             status_code=response.status,
+            reason=_REASON.get(response.status, b""),
             headers=[
                 ("server", self._server),
                 ("content-type", response.content_type),
@@ -136,7 +139,8 @@ class _Connection(asyncio.Protocol):
     def _refuse(self, status: int) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = [("content-length", "0"), ("connection", "close")]
-            self._send(h11.Response(status_code=status, headers=headers), h11.EndOfMessage())
+            refusal = h11.Response(status_code=status, headers=headers, reason=b"Bad Request")
+            self._send(refusal, h11.EndOfMessage())
         self._transport.close()
 
     def _send(self, *events: Any) -> None:
