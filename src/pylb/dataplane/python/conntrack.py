@@ -274,6 +274,9 @@ def track(
             table.destroy(flow, now)
             return verdict
         if verdict is tcp.Verdict.INVALID:
+            bound = flow.tcp.timeout
+            if bound and flow.deadline > now + bound * SECOND:
+                table.renew(flow, bound, now)
             return verdict
         changed = flow.tcp.state != before
         if assured:

@@ -166,12 +166,17 @@ class PythonDataplane:
                     packet = overlay.decapsulate(loaded.plan.overlay, loaded.peers, origin)
                 self._receive(loaded, origin, packet, now, out)
             except Malformed as malformed:
+                for held in malformed.held:
+                    self._drop(malformed.reason, held, out)
                 self._drop(malformed.reason, origin, out)
         return self._with_events(out)
 
     def _receive(
         self, loaded: Loaded, origin: Packet, packet: Parsed, now: int, out: Output
     ) -> None:
+        if packet.src in loaded.vips or packet.src in loaded.plan.service_cidr:
+            # Nobody has a VIP: believed, it would have us answer to it.
+            raise Malformed(DropReason.BAD_ADDRESS)
         job = _Job(origin, packet, 0)
         if packet.is_fragment:
             whole = self._reassembler.add(packet, origin, now)
@@ -362,6 +367,7 @@ class PythonDataplane:
         if related is None:
             ours = (
                 packet.dst in loaded.vips
+                or packet.dst in plan.service_cidr
                 or packet.dst == plan.tunnel_ip
                 or (
                     packet.src in plan.pod_cidr
@@ -413,6 +419,8 @@ class PythonDataplane:
         """Answer as a closed port does; the packet itself is counted as a drop."""
         plan, packet = loaded.plan, job.packet
         source = plan.bridge_ip if packet.src in plan.pod_cidr else plan.node_ip
+        if loaded.peers.behind(packet.src) is not None:
+            source = plan.tunnel_ip
         answer = icmp.rejection(packet, source)
         if answer is not None:
             self._counters["rejected"] += 1
@@ -426,6 +434,14 @@ class PythonDataplane:
     def _send_on(self, loaded: Loaded, job: _Job, out: Output) -> None:
         """Send a packet on to where its destination now points."""
         packet, plan = job.packet, loaded.plan
+        if (
+            job.from_tun
+            and packet.is_icmp_error
+            and nat.is_own(plan, packet.src)
+            and loaded.peers.behind(packet.dst) is not None
+        ):
+            # The node's own error: a peer believes only what comes from our pods' subnet.
+            packet.rewrite(packet.tuple._replace(src=plan.tunnel_ip))
         fits = len(packet.data) <= plan.overlay.mtu or job.largest
         if not fits and packet.fragment & DONT_FRAGMENT and loaded.peers.behind(packet.dst):
             self._too_big(loaded, job, out)

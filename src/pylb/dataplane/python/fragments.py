@@ -75,7 +75,7 @@ class Reassembler:
         ends_early = not more and any(o + len(p) > end for o, p in queue.parts.items())
         if overlaps or beyond or ends_early:
             self._discard(key)
-            raise Malformed(DropReason.BAD_FRAGMENT)
+            raise Malformed(DropReason.BAD_FRAGMENT, queue.packets)
         if self._bytes + len(payload) > MAX_BYTES:
             raise Malformed(DropReason.FRAGMENT_LIMIT)
         queue.parts[offset] = payload
@@ -90,8 +90,15 @@ class Reassembler:
         if queue.size != queue.total or not queue.first:
             return None
         self._discard(key)
+        others = queue.packets[:-1]
+        # The first fragment's header, not each one's own, goes before the whole.
+        if len(queue.first) + queue.total > 65535:
+            raise Malformed(DropReason.BAD_FRAGMENT, others)
         whole = _join(queue)
-        parse_transport(whole)
+        try:
+            parse_transport(whole)
+        except Malformed as malformed:
+            raise Malformed(malformed.reason, others) from None
         return whole, queue.largest
 
     def expire(self, now: int) -> list[Packet]:

@@ -8,8 +8,9 @@ an integer in host order.  RFC 791, 792, 768, 9293, 2784 and 2637.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
-from pylb.dataplane.base import DropReason, FlowTuple
+from pylb.dataplane.base import DropReason, FlowTuple, Packet
 from pylb.wire import checksum
 
 ICMP, TCP, UDP, GRE = 1, 6, 17, 47
@@ -30,11 +31,15 @@ _LONG = struct.Struct(">I")
 
 
 class Malformed(Exception):
-    """A packet that is not what its headers say; ``reason`` names what is wrong."""
+    """A packet that is not what its headers say; ``reason`` names what is wrong.
 
-    def __init__(self, reason: DropReason) -> None:
+    ``held`` are packets that were kept for its sake and go with it.
+    """
+
+    def __init__(self, reason: DropReason, held: Sequence[Packet] = ()) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.held = held
 
 
 class Parsed:

@@ -224,7 +224,8 @@ class _Side:
     def start(self, segment: Segment) -> None:
         self.end = self.max_end = segment.end
         self.max_window = segment.window or 1
-        self.flags, self.scale = _options(segment.options)
+        flags, self.scale = _options(segment.options)
+        self.flags = flags | (self.flags & _LIBERAL)
 
 
 class Verdict(enum.Enum):
@@ -285,11 +286,36 @@ class Tracker:
     ) -> tuple[Verdict, bool]:
         """Let a segment act on the state; gives the verdict and "is now assured".
 
-        On ACCEPT ``timeout`` holds the flow's new timeout in seconds.
+        On ACCEPT ``timeout`` holds the flow's new timeout in seconds, on INVALID a
+        bound for the timeout that it has (0: none).
         """
         kind = segment.kind
         if (segment.flags & ~PSH) not in _VALID_FLAGS:
+            self.timeout = 0
             return Verdict.INVALID, False
+        verdict, now_assured = self._act(segment, kind, direction, seen_reply, assured, times)
+        if verdict is Verdict.INVALID:
+            self.timeout = self._bound_after_invalid(kind, direction, times)
+        return verdict, now_assured
+
+    def _bound_after_invalid(self, kind: int, direction: int, times: Timeouts) -> int:
+        """An end that both sides claim, out of window: the flow must not stay for days."""
+        if kind not in (Kind.FIN, Kind.RST):
+            return 0
+        if self.last_direction != direction and self.last_kind in (Kind.FIN, Kind.RST):
+            return times.tcp_unacknowledged
+        self.last_kind, self.last_direction = kind, direction
+        return 0
+
+    def _act(
+        self,
+        segment: Segment,
+        kind: Kind,
+        direction: int,
+        seen_reply: bool,
+        assured: bool,
+        times: Timeouts,
+    ) -> tuple[Verdict, bool]:
         old = self.state
         new = TRANSITIONS[direction][kind][old]
         in_window = False
@@ -389,6 +415,13 @@ class Tracker:
         state stays and only the timeout drops.
         """
         new: int = State.CLOSE
+        if State.FIN_WAIT <= old <= State.CLOSE:
+            # The connection is ending anyway: whatever its numbers, a RST ends it.
+            return new, True
+        challenged = (self.last_kind, self.last_direction) == (Kind.ACK, 1 - direction)
+        if old == State.SYN_SENT and challenged and segment.seq == self.last_ack:
+            # The client's answer to a challenge ACK (RFC 5961), which its SYN had met.
+            return new, True
         other = self.sides[1 - direction]
         if other.flags & _MAX_ACK_SET:
             established = old == State.ESTABLISHED and assured
@@ -397,12 +430,14 @@ class Tracker:
             if _before(segment.seq, other.max_ack):
                 return None
             if established and segment.seq != other.max_ack:
-                in_train = (
+                expected = (
                     self.last_kind == Kind.ACK
                     and self.last_direction == direction
                     and segment.seq == self.last_end
                 )
-                if not in_train:
+                # After a SYN that was let through, either side may well end the old connection.
+                expected = expected or self.last_kind == Kind.SYN
+                if not expected:
                     new = old
         answers_ignored = (seen_reply and self.last_kind == Kind.SYN) or (
             not assured and self.last_kind == Kind.ACK
@@ -444,14 +479,7 @@ class Tracker:
                 elif sack == (receiver.end + 1) & 0xFFFFFFFF:
                     # Likely the answer to a keep-alive of a flow picked up midstream.
                     receiver.end = sack
-        elif (
-            flags & SYN
-            and _before(sender.end, end)
-            and (
-                (state == State.SYN_SENT and direction == ORIGINAL)
-                or (state == State.SYN_RECV and direction == REPLY)
-            )
-        ):
+        elif flags & SYN and _before(sender.end, end) and state in (State.SYN_SENT, State.SYN_RECV):
             self._init_sender(segment, direction)
             if direction == REPLY and not flags & ACK:
                 return Verdict.ACCEPT
@@ -473,8 +501,8 @@ class Tracker:
                 return Verdict.ACCEPT
             if over:
                 overshot = (end - sender.max_end + 1) & 0xFFFFFFFF
-                if overshot <= (1 << receiver.scale) and in_receive_window and not ack_over:
-                    # The sender counted on a window that its scaled value rounds away.
+                if overshot <= receiver.max_window and not ack_over and not ack_under:
+                    # Some senders exceed the window a little, and some receivers take it.
                     sender.end = end
                     sender.flags |= _UNACKNOWLEDGED
                     return Verdict.IGNORE
