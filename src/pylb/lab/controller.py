@@ -58,12 +58,13 @@ class Controller:
         self.dataplane = dataplane
         self.overlay = overlay
         self.paths = LabPaths(lab)
-        self.store = store
+        # Until a pod was seen to be ready it is not.
+        self.store = store.with_ready(dict.fromkeys(store.policy.pods, False))
         self.ended = asyncio.Event()
         self._ending = False
         self._lock = asyncio.Lock()
         self._explicit = {k for k, pod in store.policy.pods.items() if pod.ready is not None}
-        self._bodies = _by_ref(store)
+        self._bodies = _by_ref(self.store)
         self._step = Step(1, list(self._bodies.values()))
         self._owned = Owned.load(self.paths.owned)
         self._children = Children(self._owned)
@@ -198,9 +199,11 @@ class Controller:
             raise LabError(f"lab {self.lab!r} is going down")
         check(self.lab, self.store.policy, store.policy)
         self._cluster.check_room(store.policy)
-        # A pod that is made anew is not ready because the one before it was.
+        # A pod is not ready before it was seen to be, whatever a namesake before it was.
         kept = self._cluster.kept(store.policy)
-        store = store.with_ready({key: r for key, r in store.ready.items() if key in kept})
+        store = store.with_ready(
+            {key: key in kept and store.ready.get(key, False) for key in store.policy.pods}
+        )
         bodies = _by_ref(store)
         step = Step(
             number=self._step.number + 1,

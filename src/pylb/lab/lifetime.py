@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import threading
@@ -21,19 +22,21 @@ from typing import IO, Any
 
 from pylb.control.client import ApiError, Client, Unreachable
 from pylb.control.paths import LabPaths, run_root
+from pylb.dataplane.kernel.names import KERNELS, check_overlay
 from pylb.lab import removal
 from pylb.lab.cluster import check, check_free
 from pylb.lab.errors import LabError
 from pylb.lab.names import Place, check_lab_name, find, places
 from pylb.lab.owned import Owned, Process
 from pylb.lab.process import environment, python, python_path
+from pylb.plan.tables import PlanError
 from pylb.policy.model import Overlay
 from pylb.policy.objects import RawObject, read
 from pylb.policy.store import Store
 
 Progress = Callable[[str], None]
 
-DATAPLANES = ("python",)
+DATAPLANES = ("python", *KERNELS)
 
 READY_WITHIN = 30.0
 """Seconds that pods have to become ready."""
@@ -67,6 +70,7 @@ def up(
     _check_machine(dataplane)
     raws = read(files)
     store = Store.empty(_overlay(overlay)).apply(raws)
+    _check_overlay(dataplane, store.policy.lab.overlay)
     check(name, None, store.policy)
     _check_free(name, list(places(name, store.policy).values()))
     for warning in store.warnings:
@@ -110,6 +114,11 @@ def _check_machine(dataplane: str) -> None:
     if dataplane not in DATAPLANES:
         expected = ", ".join(DATAPLANES)
         raise LabError(f"dataplane {dataplane!r} is not one that this pylb has: {expected}")
+    if dataplane in KERNELS:
+        tool = "iptables-restore" if dataplane == "kernel-iptables" else "nft"
+        if shutil.which(tool) is None:
+            raise LabError(f"dataplane {dataplane} needs {tool}, which is not installed")
+        return
     try:
         os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -117,6 +126,15 @@ def _check_machine(dataplane: str) -> None:
             f"{_TUN}: {error.strerror}: the daemons need TUN devices (modprobe tun, or in a "
             "container the device of that name)"
         ) from None
+
+
+def _check_overlay(dataplane: str, overlay: Overlay) -> None:
+    """Raise `LabError` when the dataplane has no such overlay."""
+    if dataplane in KERNELS:
+        try:
+            check_overlay(overlay.value)
+        except PlanError as error:
+            raise LabError(str(error)) from None
 
 
 def _check_free(name: str, wanted: list[Place]) -> None:

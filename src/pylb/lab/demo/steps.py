@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
-from pylb.policy.model import Policy
+from pylb.policy.model import Overlay, Policy
 
 
 class Evidence(enum.Enum):
@@ -76,7 +76,7 @@ def steps(policy: Policy) -> list[Step]:
 
     at_web = f"http://{web.cluster_ip}/"
     name = "demo.pylb.example"
-    return [
+    made = [
         Step(
             "pod to ClusterIP, same node",
             "client-1",
@@ -209,3 +209,7 @@ def steps(policy: Policy) -> list[Step]:
             encapsulated=False,
         ),
     ]
+    if policy.lab.overlay is Overlay.HOST_GW:
+        # Nodes are each other's gateways: nothing is ever wrapped.
+        return [replace(step, encapsulated=False) for step in made]
+    return made

@@ -1,4 +1,4 @@
-"""The demo's cluster, once for each overlay, and real programs to send through it."""
+"""The demo's cluster on every dataplane and overlay, and real programs to send through it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from pylb.control.client import Client
 from pylb.control.paths import LabPaths
+from pylb.dataplane.features import Feature, lacks
 from pylb.lab import lifetime
 from pylb.lab.enter import launcher
 from pylb.policy.model import Overlay, Policy
@@ -27,12 +28,24 @@ MANIFEST = Path(__file__).parents[3] / "examples" / "two-nodes.yaml"
 @dataclass(frozen=True)
 class Lab:
     name: str
+    dataplane: str
     overlay: Overlay
     policy: Policy
 
     def argv(self, where: str, *command: str) -> list[str]:
         place = lifetime.find_place(self.name, where)
         return launcher(f"/run/netns/{place.namespace}", str(place.folder), list(command))
+
+    def lacks(self, feature: Feature) -> bool:
+        return lacks(self.dataplane, feature)
+
+    def apply(self, *bodies: dict[str, object]) -> None:
+        objects = [{"file": "test", "document": i, "body": b} for i, b in enumerate(bodies, 1)]
+        self.controller.post("/apply", {"objects": objects})
+
+    def delete(self, *refs: tuple[str, str]) -> None:
+        named = [{"kind": k, "namespace": "default", "name": n} for k, n in refs]
+        self.controller.post("/delete", {"refs": named})
 
     def run(self, where: str, *command: str, timeout: float = 60) -> str:
         """Run a command at a place; fails with what it said when it does."""
@@ -64,13 +77,24 @@ class Lab:
         return str(self.policy.pods[("default", name)].ip)
 
 
-@pytest.fixture(scope="session", params=["vxlan", "udp"])
+SUBJECTS = (
+    ("python", "vxlan"),
+    ("python", "udp"),
+    ("python", "host-gw"),
+    ("kernel", "vxlan"),
+    ("kernel", "host-gw"),
+)
+
+
+@pytest.fixture(scope="session", params=SUBJECTS, ids="-".join)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    overlay = Overlay(request.param)
-    name = f"pttraf{overlay.value}"
-    lifetime.up([str(MANIFEST)], name, "python", overlay.value, lambda line: None)
+    dataplane, kind = request.param
+    overlay = Overlay(kind)
+    name = f"ptc{dataplane[0]}{kind.replace('-', '')}"
+    lifetime.up([str(MANIFEST)], name, dataplane, kind, lambda line: None)
     try:
-        yield Lab(name, overlay, Store.empty(overlay).apply(read([MANIFEST])).policy)
+        policy = Store.empty(overlay).apply(read([MANIFEST])).policy
+        yield Lab(name, dataplane, overlay, policy)
     finally:
         lifetime.down(name)
 
