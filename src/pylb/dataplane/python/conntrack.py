@@ -33,6 +33,8 @@ from pylb.plan.tables import Frontend, Timeouts
 ORIGINAL, REPLY = 0, 1
 SECOND = 1_000_000_000
 _UDP_STREAM_AFTER = 2 * SECOND
+_HEAP_SLACK = 16
+"""Stale entries that the heap of deadlines may hold besides as many as there are flows."""
 
 
 class Flow:
@@ -174,6 +176,16 @@ class Table:
         if flow.queued < 0 or deadline < flow.queued:
             flow.queued = deadline
             heapq.heappush(self._deadlines, (deadline, flow.id, flow))
+            self._compact()
+
+    def _compact(self) -> None:
+        """Keep the heap near the number of flows: what ended early would stay in it for days."""
+        if len(self._deadlines) <= 2 * len(self._flows) + _HEAP_SLACK:
+            return
+        for flow in self._flows.values():
+            flow.queued = flow.deadline
+        self._deadlines = [(flow.deadline, flow.id, flow) for flow in self._flows.values()]
+        heapq.heapify(self._deadlines)
 
     def used(self, flow: Flow) -> None:
         """A packet of the flow passed: it is the most recently used."""
@@ -234,6 +246,7 @@ class Table:
             else:
                 flow.queued = flow.deadline
                 heapq.heappush(heap, (flow.deadline, flow.id, flow))
+        self._compact()
 
     def _unlink(self, flow: Flow) -> None:
         flow.alive = False
