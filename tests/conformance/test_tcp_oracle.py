@@ -59,6 +59,13 @@ WALKS = {
     "a SYN amid an open connection, answered": (
         *OPEN, Step(C, SYN, seq=100000), Step(S, ACK), Step(C, RST, seq=0),
     ),
+    "a late duplicate of the SYN in TIME_WAIT": (
+        *OPEN, Step(C, FIN | ACK), Step(S, FIN | ACK), Step(C, ACK), Step(C, SYN, seq=-2),
+    ),
+    "a late duplicate of the handshake": (
+        *OPEN, Step(C, ACK, length=10), Step(S, ACK), Step(C, SYN, seq=-11),
+        Step(S, SYN | ACK, seq=-1, ack=-10), Step(C, ACK, length=10),
+    ),
     "zero window": (*OPEN, Step(S, ACK, window=0), Step(C, ACK, length=1), Step(S, ACK, window=0)),
     "three retransmissions": (*OPEN, *(Step(C, ACK, seq=-1, length=1) for _ in range(5))),
 }  # fmt: skip
