@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": {"dataplane", "plan", "wire"},
     "node": {"control", "dataplane", "observe", "plan", "policy", "wire"},
     "lab": {"control", "dataplane", "observe", "plan", "policy", "wire"},
-    "cli": {"control", "dataplane", "lab", "node", "observe", "plan", "policy", "wire"},
+    "bench": {"control", "lab"},
+    "cli": {"bench", "control", "dataplane", "lab", "node", "observe", "plan", "policy", "wire"},
 }
 
 # Modules of whose import a narrower rule speaks: importer prefix, imported prefix, why not.

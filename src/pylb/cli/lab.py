@@ -11,7 +11,7 @@ from pylb.cli.common import add_command, as_json, controller, table
 from pylb.cli.errors import CliError
 
 OVERLAYS = ("vxlan", "udp", "host-gw")
-DATAPLANES = ("python", "kernel", "native")
+DATAPLANES = ("python", "kernel", "kernel-notrack", "kernel-iptables", "native")
 
 
 def register(commands: Any) -> None:
@@ -87,7 +87,11 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 def add_dataplane(parser: argparse.ArgumentParser) -> None:
     """``--dataplane`` and ``--overlay``."""
     parser.add_argument(
-        "--dataplane", choices=DATAPLANES, default="python", help="(default: python)"
+        "--dataplane",
+        choices=DATAPLANES,
+        default="python",
+        help="kernel is nftables, kernel-notrack the same without tracking the outer VXLAN "
+        "flows, kernel-iptables kube-proxy's chains (default: python)",
     )
     parser.add_argument(
         "--overlay", choices=OVERLAYS, help="(default: the Lab document's, else vxlan)"
@@ -96,7 +100,7 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
 
 def check_dataplane(name: str) -> None:
     """Raise `CliError` for a dataplane that this version does not have."""
-    if name != "python":
+    if name == "native":
         raise CliError(f"dataplane {name} is not built yet in this version: choose python")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pylb
-from pylb.cli import apply, conntrack, daemon, demo, get, lab, logs, service
+from pylb.cli import apply, bench, conntrack, daemon, demo, get, lab, logs, plan, service
 from pylb.cli.errors import CliError
 
 _INTERRUPTED = 130
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pylb {pylb.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (lab, apply, get, service, conntrack, logs, daemon, demo):
+    for module in (lab, apply, get, service, conntrack, logs, plan, daemon, demo, bench):
         module.register(commands)
     return top
 

@@ -29,13 +29,13 @@ from pylb.dataplane.base import EventKind, FlowFilter, FlowView
 from pylb.node.desired import Conflict, Refused, Staged
 from pylb.node.errors import NodeError
 from pylb.node.events import Listener
-from pylb.node.node import Node
+from pylb.node.served import ServedNode
 from pylb.observe.flowjson import event_to_json, events_from_text, filter_from_query, flow_to_json
 from pylb.plan.tables import PlanError
 from pylb.policy.objects import Ref
 
 
-def routes(node: Node) -> Router:
+def routes(node: ServedNode) -> Router:
     """The handler of every request to ``node``."""
     api = _Api(node)
     router = Router()
@@ -70,7 +70,7 @@ def _answered(handler: Handler) -> Handler:
 
 
 class _Api:
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: ServedNode) -> None:
         self._node = node
 
     async def healthz(self, request: Request) -> Response:

@@ -13,7 +13,7 @@ import fcntl
 import os
 import secrets
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvloop
@@ -21,13 +21,20 @@ import uvloop
 from pylb.control.http import Server
 from pylb.control.paths import LabPaths, NodePaths
 from pylb.dataplane.base import Dataplane
+from pylb.dataplane.kernel.names import KERNELS, Options
 from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.node import logs, tun
 from pylb.node.api import routes
 from pylb.node.desired import Desired, Refused
 from pylb.node.errors import NodeError
+from pylb.node.kernel.dataplane import KernelDataplane
+from pylb.node.kernel.node import KernelNode
+from pylb.node.kernel.plumbing import KernelPlumbing
+from pylb.node.kernel.rules import Iptables, Nftables
+from pylb.node.kernel.rules import check as check_tools
 from pylb.node.node import Node
 from pylb.node.plumbing import Names, Plumbing, refuse_initial_namespace
+from pylb.node.served import ServedNode
 from pylb.policy.model import Overlay
 
 log = logs.Log(__name__)
@@ -58,39 +65,50 @@ def run(
     refuse_initial_namespace()
     paths = LabPaths(lab).node(node) if run_dir is None else NodePaths(Path(run_dir))
     with _alone(node, paths):
-        plumbing = Plumbing(Names(uplink=uplink), paths.root / "plumbing.json")
+        names = Names(uplink=uplink)
+        userspace = Plumbing(names, paths.root / "plumbing.json")
+        kernel = KernelPlumbing(names, paths.root / "kernel.json")
         if clean:
-            plumbing.clean()
+            for rules in (Nftables(), Iptables()):
+                rules.clean()
+            kernel.clean()
+            userspace.clean()
             return 0
-        tun.check()
-        engine = _dataplane(dataplane, _secret(paths.secret))
         desired = Desired(node, _overlay(overlay))
+        make: Callable[[], ServedNode]
+        if dataplane in KERNELS:
+            _not_both(node, userspace)
+            make = _kernel(desired, dataplane, kernel)
+        else:
+            _not_both(node, kernel)
+            tun.check()
+            engine = _dataplane(dataplane, _secret(paths.secret))
+
+            def make() -> ServedNode:
+                return Node(desired, dataplane, engine, userspace)
+
         logs.configure()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             policy = None if controlled else files
-            return runner.run(_serve(desired, policy, paths, dataplane, engine, plumbing))
+            return runner.run(_serve(make, policy, paths))
 
 
 async def _serve(
-    desired: Desired,
-    files: Sequence[str] | None,
-    paths: NodePaths,
-    name: str,
-    engine: Dataplane,
-    plumbing: Plumbing,
+    make: Callable[[], ServedNode], files: Sequence[str] | None, paths: NodePaths
 ) -> int:
     """Serve until a signal asks for the end."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    node = Node(desired, name, engine, plumbing)
+    node = make()
     server = Server(paths.api, routes(node))
     try:
         if files is not None:
             await _first_policy(node, files)
         await server.start()
-        log.info("serving", node=desired.node, dataplane=name, socket=str(paths.api))
+        name = node.dataplane_name
+        log.info("serving", node=node.desired.node, dataplane=name, socket=str(paths.api))
         await asked.wait()
         log.info("ending")
     finally:
@@ -101,7 +119,7 @@ async def _serve(
     return 0
 
 
-async def _first_policy(node: Node, files: Sequence[str]) -> None:
+async def _first_policy(node: ServedNode, files: Sequence[str]) -> None:
     async with node.turn:
         try:
             staged = await node.stage(lambda: node.desired.from_files(1, files))
@@ -112,9 +130,29 @@ async def _first_policy(node: Node, files: Sequence[str]) -> None:
             raise NodeError(str(error)) from None
 
 
+def _kernel(desired: Desired, name: str, plumbing: KernelPlumbing) -> Callable[[], ServedNode]:
+    """What makes the node whose dataplane is the kernel, loaded in the way called ``name``."""
+    check_tools(name)
+    options = Options(track_overlay=name != "kernel-notrack")
+    rules = Iptables(options) if name == "kernel-iptables" else Nftables(options)
+    return lambda: KernelNode(desired, name, KernelDataplane(rules), plumbing)
+
+
+def _not_both(node: str, other: Plumbing | KernelPlumbing) -> None:
+    """Raise `NodeError` when another kind of dataplane has left its plumbing here."""
+    if other.present:
+        kind = "kernel" if isinstance(other, KernelPlumbing) else "userspace"
+        raise NodeError(
+            f"this namespace is plumbed for a {kind} dataplane: "
+            f"`pylb daemon --node {node} --clean` removes that"
+        )
+
+
 def _dataplane(name: str, secret: bytes) -> Dataplane:
     if name != "python":
-        raise NodeError(f"dataplane {name}: not in this build; expected python")
+        raise NodeError(
+            f"dataplane {name}: not in this build; expected python or {', '.join(KERNELS)}"
+        )
     return PythonDataplane(secret)
 
 

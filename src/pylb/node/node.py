@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pylb.dataplane.base import Dataplane, FlowFilter, FlowView
 from pylb.node import plumbing
-from pylb.node.desired import Desired, Staged
+from pylb.node.desired import Desired
 from pylb.node.errors import NodeError
 from pylb.node.events import Broadcaster
 from pylb.node.logs import Log
 from pylb.node.plumbing import Plumbing
 from pylb.node.pump import Pump
+from pylb.node.served import ServedNode
 from pylb.node.tun import Tun
 from pylb.plan.tables import Delta, Plan
 
 log = Log(__name__)
 
 
-class Node:
-    """What the control API acts on.  All methods belong to the loop's thread.
-
-    Staging and plumbing, which take long, run in another thread meanwhile;
-    ``turn`` is held while they do, so that there is one at a time.
-    """
+class Node(ServedNode):
+    """A node whose packets pass through the daemon; plumbing runs beside them as staging does."""
 
     def __init__(
         self,
@@ -37,56 +31,18 @@ class Node:
         plumbs: Plumbing,
         open_tun: Callable[[str], Tun] = Tun,
     ) -> None:
-        self.desired = desired
-        self.dataplane_name = name
-        self.turn = asyncio.Lock()
-        self.events = Broadcaster()
-        self.generation = 0
+        super().__init__(desired, name, Broadcaster())
         self._dataplane = dataplane
         self._pump = Pump(dataplane, self.events.publish)
         self._plumbing = plumbs
         self._open_tun = open_tun
         self._running = False
-        self._since = time.monotonic()
 
-    def health(self) -> dict[str, Any]:
-        """What ``GET /healthz`` says; ``overlay`` is None before the first policy."""
-        plan = self.desired.plan
-        return {
-            "node": self.desired.node,
-            "dataplane": self.dataplane_name,
-            "overlay": plan.overlay.kind if plan is not None else None,
-            "generation": self.generation,
-            "number": self.desired.number,
-            "pid": os.getpid(),
-            "uptime": round(time.monotonic() - self._since, 3),
-        }
-
-    async def stage(self, make: Callable[[], Staged]) -> Staged:
-        """Run one of `Desired`'s staging methods beside the packets; ``turn`` is held."""
-        return await asyncio.to_thread(make)
-
-    async def commit(self, staged: Staged) -> None:
-        """Make ``staged`` the node's policy; ``turn`` is held.
-
-        Raises `PlanError` or `NodeError`, and the policy before it stands.
-        """
-        before = self.desired.plan
+    async def _take(self, before: Plan | None, plan: Plan, delta: Delta | None) -> None:
         if not self._running:
-            await self._begin(staged.plan)
-        elif before is None or staged.delta is None:
-            await self._replace(before, staged.plan, None)
+            await self._begin(plan)
         else:
-            await self._replace(before, staged.plan, staged.delta)
-        self.desired.commit(staged)
-        log.info(
-            "policy committed",
-            number=staged.number,
-            generation=self.generation,
-            frontends=len(staged.plan.frontends),
-            pods=len(staged.plan.pods),
-            peers=len(staged.plan.peers),
-        )
+            await self._replace(before, plan, delta)
 
     async def _begin(self, plan: Plan) -> None:
         """The first plan: before it the TUN is not opened, so that the kernel's fallback holds."""

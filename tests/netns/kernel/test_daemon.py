@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ VIP = "10.96.0.10"
 
 
 @pytest.fixture
-def node(here: World) -> Iterator[World]:
+def node(here: World) -> World:
     """A daemon's surroundings: two pods, of which .2 serves."""
     here.node.sh("ip link add cni0 type bridge; ip link set cni0 up")
     server = here.pod(2)
     here.serve(server, 8080, "web")
     here.serve(server, 53, "dns", "udp")
-    yield here
+    return here
 
 
 def policy(folder: Path, *backends: str, protocol: str = "TCP", port: int = 8080) -> None:

@@ -50,7 +50,13 @@ def test_it_is_idempotent_and_clean_leaves_the_namespace_as_it_was(here: World) 
 def test_the_device_is_the_plans(here: World) -> None:
     applied(here, plan())
     link = here.node.sh("ip -d link show pylb.1").stdout
-    for said in ("mtu 1450", "02:50:c0:a8:07:01", "vxlan id 1", "local 192.168.7.1", "dstport 8472"):
+    for said in (
+        "mtu 1450",
+        "02:50:c0:a8:07:01",
+        "vxlan id 1",
+        "local 192.168.7.1",
+        "dstport 8472",
+    ):
         assert said in link
     assert "nolearning" in link
     assert "10.244.1.0/32" in here.node.sh("ip addr show pylb.1").stdout

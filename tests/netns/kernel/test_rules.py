@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pylb.dataplane.kernel import iptables
 from pylb.dataplane.kernel.names import Options
 from pylb.node.errors import NodeError
 from pylb.node.kernel.rules import Iptables, Nftables, Rules
@@ -132,7 +131,6 @@ def test_loading_iptables_again_neither_doubles_jumps_nor_keeps_stale_chains(
     space.sh("iptables -t nat -N KUBE-SVC-STALE")
     space.call(lambda: rules.load(plan()))
     assert saved(space) == before
-    assert iptables.chains(space.sh("iptables-save").stdout)["nat"] >= {"KUBE-SERVICES"}
     space.call(rules.clean)
 
 

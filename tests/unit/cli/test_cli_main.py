@@ -90,7 +90,7 @@ def test_a_reader_that_goes_away(lab: Lab) -> None:
     ("argv", "words"),
     [
         (["lab", "up", "-f", "x", "--dataplane", "native"], "dataplane native is not built yet"),
-        (["daemon", "--node", "n", "--dataplane", "kernel"], "dataplane kernel is not built yet"),
+        (["daemon", "--node", "n", "--dataplane", "native"], "dataplane native is not built yet"),
     ],
 )
 def test_dataplanes_that_are_not_there(

@@ -22,10 +22,14 @@ from pylb.plan.tables import Plan, Prefix
 _UNICAST, _UNREACHABLE = 1, 7
 _EVERYWHERE = Prefix(0, 0)
 _LOOPBACK = 0x7F000001
+_RTNH_F_ONLINK = 4
 
 
 class Route(NamedTuple):
-    """One IPv4 route; ``kind`` is RTN_*, ``oif`` an interface index, 0 none of them."""
+    """One IPv4 route; ``kind`` is RTN_*, ``oif`` an interface index, 0 none of them.
+
+    ``onlink``: the gateway is reached although no route leads to it.
+    """
 
     table: int
     dst: Prefix
@@ -33,12 +37,14 @@ class Route(NamedTuple):
     oif: int = 0
     source: int = 0
     gateway: int = 0
+    onlink: bool = False
 
     def __str__(self) -> str:
         words = ["unreachable"] if self.kind == _UNREACHABLE else []
         words += [str(self.dst)]
         words += ["via", str(IPv4Address(self.gateway))] if self.gateway else []
         words += ["oif", str(self.oif)] if self.oif else []
+        words += ["onlink"] if self.onlink else []
         words += ["src", str(IPv4Address(self.source))] if self.source else []
         return " ".join([*words, "table", str(self.table)])
 
@@ -79,6 +85,7 @@ def _from_message(message: Any) -> Route:
         oif=message.get_attr("RTA_OIF") or 0,
         source=address("RTA_PREFSRC"),
         gateway=address("RTA_GATEWAY"),
+        onlink=bool(message["flags"] & _RTNH_F_ONLINK),
     )
 
 
@@ -122,6 +129,8 @@ def _send(ipr: IPRoute, command: str, route: Route) -> None:
         given["prefsrc"] = str(IPv4Address(route.source))
     if route.gateway:
         given["gateway"] = str(IPv4Address(route.gateway))
+    if route.onlink:
+        given["flags"] = ["onlink"]
     ipr.route(command, family=socket.AF_INET, **given)
 
 
