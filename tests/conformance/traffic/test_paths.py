@@ -205,6 +205,38 @@ def test_an_outside_client_is_served_and_masqueraded_on_a_clusterip(lab: Lab) ->
     assert "client_address=10.244.1.0\n" in told
 
 
+def test_a_service_whose_endpoint_is_outside_the_cluster(lab: Lab) -> None:
+    lab.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "external"},
+            "spec": {
+                "type": "NodePort",
+                "clusterIP": "10.96.0.90",
+                "ports": [{"port": 80, "nodePort": 30090}],
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": {"name": "external"},
+            "subsets": [{"addresses": [{"ip": "203.0.113.80"}], "ports": [{"port": 80}]}],
+        },
+    )
+    try:
+        wait_for(lambda: has_backend(lab, "10.96.0.90"), "node1 balances to it")
+        for where, url in (
+            ("client-1", "http://10.96.0.90/"),
+            ("node1", "http://10.96.0.90/"),
+            ("node1", "http://127.0.0.1:30090/"),
+            ("client", "http://192.168.50.11:30090/"),
+        ):
+            assert "internet" in lab.run(where, "curl", "-sS", "-m", "5", url)
+    finally:
+        lab.delete(("Service", "external"), ("Endpoints", "external"))
+
+
 def test_both_backends_are_reached_about_evenly(lab: Lab) -> None:
     told = lab.run(
         "client-1",

@@ -88,6 +88,28 @@ def test_the_backend_sees_the_source_that_the_table_names(
     assert back.sent[0].port == TunPort()
 
 
+@pytest.mark.parametrize(
+    ("client", "kind", "address", "port"),
+    [
+        (POD_A, CLUSTER, VIP, 80),
+        (NODE, CLUSTER, VIP, 80),
+        (CLIENT, PORT, NODE, NODE_PORT),
+        (LOOPBACK, PORT, LOOPBACK, NODE_PORT),
+    ],
+    ids=["pod", "host", "outside", "loopback"],
+)
+def test_a_backend_outside_the_cluster_sees_the_node(
+    client: int, kind: FrontendKind, address: int, port: int
+) -> None:
+    """It has no way back to a pod or to a tunnel end: such Services used to time out."""
+    dp = dataplane(to(kind, backend(INTERNET, 80), address, port))  # type: ignore[arg-type]
+    forward = only(dp.process([tun(syn(client, 40000, address, port))], 0))
+    assert (forward.src, forward.dst, forward.dport) == (NODE, INTERNET, 80)
+    assert 61000 <= forward.sport <= 65534
+    answer = segment(INTERNET, 80, NODE, forward.sport, 0x12, 5000, 1001)
+    assert ends(only(dp.process([tun(answer)], 1))) == (address, port, client, 40000)
+
+
 def test_a_pods_way_outside_is_masqueraded_to_the_reserved_range_and_back() -> None:
     dp = dataplane()
     forward = only(dp.process([tun(syn(POD_A, 40000, INTERNET, 80))], 0))

@@ -320,7 +320,8 @@ class PythonDataplane:
             else:
                 self._reject(loaded, job, DropReason.NO_ENDPOINT, out)
             return
-        source = nat.source_to_backend(loaded.plan, original, frontend, backend)
+        to_pod = backend.local or loaded.peers.behind(backend.address) is not None
+        source = nat.source_to_backend(loaded.plan, original, frontend, backend, to_pod)
         destination = (backend.address, backend.port)
         self._open(loaded, job, destination, source, frontend, now, out)
 

@@ -61,10 +61,19 @@ def client_of(plan: Plan, source: int) -> Client:
 
 
 def source_to_backend(
-    plan: Plan, original: FlowTuple, frontend: Frontend, backend: Backend
+    plan: Plan, original: FlowTuple, frontend: Frontend, backend: Backend, to_pod: bool
 ) -> Source:
-    """The source of a flow that goes to a backend (DESIGN decision 3)."""
+    """The source of a flow that goes to a backend (DESIGN decision 3).
+
+    ``to_pod``: the backend is a pod, of any node.  One outside the cluster knows
+    neither pods nor tunnel ends, so it sees the node, from a port that brings the
+    answer back to the daemon.
+    """
     client = client_of(plan, original.src)
+    if not to_pod:
+        if client is Client.POD and not plan.masquerade:
+            return Source(original.src)
+        return Source(plan.node_ip, plan.masquerade_ports)
     if client is Client.HOST or backend.address == original.src:
         return Source(plan.tunnel_ip)
     if client is Client.POD and frontend.kind in (

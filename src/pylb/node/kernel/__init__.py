@@ -1,0 +1,1 @@
+"""A node whose dataplane is the kernel: rules loaded, links made, flows and events read."""

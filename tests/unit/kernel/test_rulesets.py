@@ -1,0 +1,229 @@
+"""What rulesets say, as text: names, sources, and that a delta names only what differs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylb.cli.lab import DATAPLANES as OFFERED
+from pylb.dataplane.kernel import iptables, nft
+from pylb.dataplane.kernel.names import KERNELS, Options
+from pylb.lab.lifetime import DATAPLANES
+from pylb.node.errors import NodeError
+from pylb.node.kernel.rules import check
+from pylb.plan.compile import compile, update
+from pylb.plan.tables import Backend, Delta, Frontend, FrontendKind, Plan, PlanError
+from pylb.policy.model import Policy
+from tests.unit.node.plans import frontend, ip, peer, plan
+from tests.unit.plan.strategies import LAB, OWN, difference, policies, shuffled
+
+HOST_GW = plan().overlay._replace(kind="host-gw", mtu=1500)
+
+
+def served(
+    address: str, port: int = 80, kind: FrontendKind = FrontendKind.CLUSTER_IP, *backends: str
+) -> Frontend:
+    listed = tuple(Backend(ip(each), 8080) for each in sorted(backends or ("10.244.2.2",)))
+    made = frontend(address, port, kind)
+    return made._replace(backends=listed, active=tuple(range(len(listed))))
+
+
+def rules(text: str, chain: str) -> list[str]:
+    found = re.search(rf"\tchain {re.escape(chain)} {{\n(.*?)\n\t}}", text, re.S)
+    assert found, f"no chain {chain}"
+    return [line.strip() for line in found[1].splitlines()]
+
+
+def test_a_service_is_a_key_a_chain_and_its_endpoints() -> None:
+    text = nft.ruleset(
+        plan(served("10.96.0.10", 80, FrontendKind.CLUSTER_IP, "10.244.1.5", "10.244.2.2"))
+    )
+    chain = "service-10.96.0.10/tcp/80-default/web"
+    assert f"10.96.0.10 . tcp . 80 : goto {chain}" in text
+    assert rules(text, chain)[-1] == "meta mark set numgen random mod 2 goto translate"
+    assert "10.96.0.10 . tcp . 80 . 0 : 10.244.1.5 . 8080" in text
+    assert "10.96.0.10 . tcp . 80 . 1 : 10.244.2.2 . 8080" in text
+
+
+def test_round_robin_counts_and_node_ports_are_marked() -> None:
+    port = served("192.168.7.1", 30080, FrontendKind.NODE_PORT)._replace(scheduler="rr")
+    text = nft.ruleset(plan(port))
+    [_, rule] = rules(text, "external-192.168.7.1/tcp/30080-default/web")
+    assert rule == f"meta mark set numgen inc mod 1 offset {nft.MASQUERADE} goto translate"
+    local = nft.ruleset(plan(port._replace(local_only=True)))
+    [_, rule] = rules(local, "local-192.168.7.1/tcp/30080-default/web")
+    assert rule == "meta mark set numgen inc mod 1 goto translate"
+
+
+def test_no_endpoint_is_a_reject_no_local_one_a_drop() -> None:
+    text = nft.ruleset(
+        plan(frontend("10.96.0.9", 80)._replace(local_only=True), frontend("10.96.0.8", 81))
+    )
+    assert "10.96.0.9 . tcp . 80 : goto no-local-endpoint" in text
+    assert "10.96.0.8 . tcp . 81 : goto no-endpoint" in text
+    assert rules(text, "no-local-endpoint") == ["counter name drop_no_local_endpoint drop"]
+
+
+def test_sources_are_named_never_masqueraded() -> None:
+    text = nft.ruleset(plan())
+    leaving = [rule for rule in rules(text, "postrouting") if "61000" in rule]
+    assert len(leaving) == 2
+    assert all(rule.endswith("snat to 192.168.7.1:61000-65534") for rule in leaving)
+    assert "masquerade" not in text
+    assert "61000" not in nft.ruleset(plan(masquerade=False))
+    fully = nft.ruleset(plan(), Options(random_fully=True))
+    snat = [line for line in fully.splitlines() if "snat to" in line]
+    assert snat
+    assert all(line.endswith("random,fully-random") for line in snat)
+
+
+def test_host_gateways_have_no_device_to_tell_apart() -> None:
+    assert "pylb.1" in nft.ruleset(plan())
+    assert "pylb.1" not in nft.ruleset(plan(overlay=HOST_GW))
+    assert "pylb.1" not in iptables.ruleset(plan(overlay=HOST_GW))
+
+
+@pytest.mark.parametrize("write", [nft.ruleset, iptables.ruleset])
+def test_the_udp_overlay_is_refused(write: type) -> None:
+    with pytest.raises(PlanError, match=r"overlay udp: .* expected vxlan or host-gw"):
+        write(plan(overlay=plan().overlay._replace(kind="udp", port=8285)))
+
+
+def test_whatever_a_service_is_called_it_cannot_leave_its_place() -> None:
+    evil = served("10.96.0.10")._replace(service='a/b:"; } flush ruleset\n#{' + "x" * 300)
+    for text in (nft.ruleset(plan(evil)), iptables.ruleset(plan(evil))):
+        assert not re.search(r"^\W*flush ruleset", text, re.M)
+    for line in nft.ruleset(plan(evil)).splitlines():
+        assert line.count('"') in (0, 2)
+
+
+@given(st.data())
+def test_the_same_plan_gives_the_same_bytes(data: st.DataObject) -> None:
+    policy = data.draw(policies(st.just(LAB)))
+    one, other = compile(policy, OWN), compile(shuffled(policy, data.draw), OWN)
+    assert nft.ruleset(one) == nft.ruleset(other)
+    assert iptables.ruleset(one) == iptables.ruleset(other)
+
+
+@given(policies(st.just(LAB)))
+def test_nothing_changes_nothing(policy: Policy) -> None:
+    of = compile(policy, OWN)
+    delta = update(of, difference(policy, policy))
+    assert nft.change(of, delta) == iptables.change(of, delta) == ""
+    same = Delta(frontends=dict(of.frontends), peers=dict(of.peers), addresses=dict(of.addresses))
+    assert nft.change(of, same) == ""
+
+
+def test_one_endpoint_among_many_is_a_few_lines() -> None:
+    many = [served(f"10.96.1.{i}") for i in range(1, 200)]
+    of = plan(*many, addresses={ip("10.244.2.2"): 199})
+    more = served("10.96.1.7", 80, FrontendKind.CLUSTER_IP, "10.244.2.2", "10.244.2.9")
+    delta = Delta(frontends={more.key: more}, addresses={ip("10.244.2.9"): 1})
+    script = nft.change(of, delta).splitlines()
+    chain = "service-10.96.1.7/tcp/80-default/web"
+    assert script == [
+        f"flush chain ip pylb {chain}",
+        f"add rule ip pylb {chain} meta mark set numgen random mod 2 goto translate",
+        "add element ip pylb endpoints { 10.96.1.7 . tcp . 80 . 1 : 10.244.2.9 . 8080 }",
+    ]
+
+
+def test_an_endpoint_that_moves_does_not_touch_the_chain() -> None:
+    of = plan(served("10.96.0.7"))
+    moved = served("10.96.0.7", 80, FrontendKind.CLUSTER_IP, "10.244.2.3")
+    assert nft.change(of, Delta(frontends={moved.key: moved})).splitlines() == [
+        "delete element ip pylb endpoints { 10.96.0.7 . tcp . 80 . 0 : 10.244.2.2 . 8080 }",
+        "add element ip pylb endpoints { 10.96.0.7 . tcp . 80 . 0 : 10.244.2.3 . 8080 }",
+    ]
+
+
+def test_only_addresses_of_this_nodes_pods_are_their_own_backends() -> None:
+    of = plan(addresses={ip("10.244.1.7"): 1, ip("10.244.2.7"): 1})
+    text = nft.ruleset(of)
+    assert "10.244.1.7 . 10.244.1.7" in text
+    assert "10.244.2.7 . 10.244.2.7" not in text
+    gone = Delta(addresses={ip("10.244.1.7"): 0, ip("10.244.2.7"): 0, ip("10.244.1.9"): 2})
+    assert nft.change(of, gone).splitlines() == [
+        "delete element ip pylb hairpin { 10.244.1.7 . 10.244.1.7 }",
+        "add element ip pylb hairpin { 10.244.1.9 . 10.244.1.9 }",
+    ]
+
+
+def test_a_peer_that_comes_is_one_element() -> None:
+    script = nft.change(plan(), Delta(peers={"node3": peer(3)}))
+    assert script == "add element ip pylb peer-pods { 10.244.3.0/24 }\n"
+
+
+def test_iptables_names_its_chains_as_kube_proxy_does() -> None:
+    """portProtoHash of kube-proxy: sha256("default/web:httptcp"), base32, 16 letters."""
+    web = served("10.96.0.10")._replace(service="default/web:http")
+    text = iptables.ruleset(plan(web))
+    assert ":KUBE-SVC-CDGGSHYLG3RE2FKL - [0:0]" in text
+
+
+def test_iptables_shares_a_service_ports_chains() -> None:
+    of = node_port_plan()
+    text = iptables.ruleset(of)
+    assert len(re.findall(r"^:KUBE-SVC-", text, re.M)) == 1
+    assert len(re.findall(r"^:KUBE-SEP-", text, re.M)) == 1
+    without = Delta(
+        frontends={key: None for key in of.frontends if key.address == ip("192.168.7.1")},
+        services={"default/web": tuple(k for k in of.frontends if k.address != ip("192.168.7.1"))},
+    )
+    script = iptables.change(of, without)
+    assert "-X KUBE-EXT-" in script
+    assert "-X KUBE-SVC-" not in script
+
+
+def node_port_plan() -> Plan:
+    made = [served("10.96.0.10"), served("192.168.7.1", 30080, FrontendKind.NODE_PORT)]
+    of = plan(*made)
+    return replace(of, services={"default/web": tuple(of.frontends)})
+
+
+def test_rules_of_others_are_kept_and_ours_replaced() -> None:
+    saved = (
+        "# Generated\n*mangle\n:X - [0:0]\nCOMMIT\n"
+        "*nat\n:PREROUTING DROP [0:0]\n:MINE - [0:0]\n:KUBE-SVC-OLD - [0:0]\n"
+        "-A PREROUTING -j MINE\n-A PREROUTING -j KUBE-SERVICES\n-A KUBE-SVC-OLD -j RETURN\nCOMMIT\n"
+    )
+    loaded = iptables.ruleset(plan(), saved=saved).splitlines()
+    assert loaded.index("-A PREROUTING -j MINE") < loaded.index(
+        '-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES'
+    )
+    assert ":PREROUTING DROP [0:0]" in loaded
+    assert ":PREROUTING ACCEPT [0:0]" not in loaded
+    assert "KUBE-SVC-OLD" not in "".join(loaded)
+    assert iptables.removal(saved).splitlines()[:7] == [
+        "*nat",
+        ":INPUT ACCEPT [0:0]",
+        ":OUTPUT ACCEPT [0:0]",
+        ":POSTROUTING ACCEPT [0:0]",
+        ":PREROUTING DROP [0:0]",
+        ":MINE - [0:0]",
+        "-A PREROUTING -j MINE",
+    ]
+    assert iptables.removal("*nat\n:MINE - [0:0]\n") == ""
+
+
+def test_every_part_offers_the_same_dataplanes() -> None:
+    assert {*DATAPLANES, "native"} == set(OFFERED)
+    assert set(KERNELS) < set(DATAPLANES)
+
+
+@pytest.mark.parametrize(
+    ("dataplane", "tool"), [("kernel", "nft"), ("kernel-iptables", "iptables-restore")]
+)
+def test_a_missing_tool_is_named(
+    dataplane: str, tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shutil.which(tool) is None
+    with pytest.raises(NodeError, match=f"needs {tool}: install the package"):
+        check(dataplane)
