@@ -26,7 +26,7 @@ TIMEOUT = 60.0
 _READ = 1 << 16
 
 
-class Unreachable(Exception):  # noqa: N818 - a condition of the other side, not an error of ours
+class Unreachable(Exception):
     """Nobody answers on the socket; the message is one sentence for a person."""
 
 
