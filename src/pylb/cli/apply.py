@@ -60,9 +60,9 @@ def read_manifests(files: list[str]) -> list[Any]:
     """The raw objects of manifests; raises `pylb.policy.objects.ManifestError`."""
     from pathlib import Path
 
-    from pylb.policy.objects import read
+    from pylb.policy.store import read_all
 
-    return list(read([Path("/dev/stdin" if file == "-" else file) for file in files]))
+    return list(read_all([Path("/dev/stdin" if file == "-" else file) for file in files]))
 
 
 def _apply(args: argparse.Namespace) -> int:

@@ -91,11 +91,10 @@ def _show(args: argparse.Namespace) -> int:
 def _of_files(args: argparse.Namespace) -> Plan:
     from pylb.plan.compile import compile
     from pylb.policy.model import Overlay
-    from pylb.policy.objects import read
-    from pylb.policy.store import Store
+    from pylb.policy.store import Store, read_all
 
     overlay = Overlay(args.overlay) if args.overlay is not None else None
-    return compile(Store.empty(overlay).apply(read(args.files)).policy, args.node)
+    return compile(Store.empty(overlay).apply(read_all(args.files)).policy, args.node)
 
 
 def _of_lab(args: argparse.Namespace) -> Plan:

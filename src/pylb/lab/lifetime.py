@@ -31,8 +31,8 @@ from pylb.lab.owned import Owned, Process
 from pylb.lab.process import environment, python, python_path
 from pylb.plan.tables import PlanError
 from pylb.policy.model import Overlay
-from pylb.policy.objects import RawObject, read
-from pylb.policy.store import Store
+from pylb.policy.objects import RawObject
+from pylb.policy.store import Store, read_all
 
 Progress = Callable[[str], None]
 
@@ -68,7 +68,7 @@ def up(
     """
     check_lab_name(name)
     _check_machine(dataplane)
-    raws = read(files)
+    raws = read_all(files)
     store = Store.empty(_overlay(overlay)).apply(raws)
     _check_overlay(dataplane, store.policy.lab.overlay)
     check(name, None, store.policy)

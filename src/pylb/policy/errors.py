@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,13 @@ class Problem:
 
 
 class ManifestError(Exception):
-    """Manifests that cannot be taken; nothing of them was.  One problem a line."""
+    """Manifests that cannot be taken; nothing of them was.  One problem a line.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    ``readable`` holds what could be read all the same (`pylb.policy.objects.RawObject`),
+    so that a caller can look for what else is wrong.
+    """
+
+    def __init__(self, problems: Iterable[Problem], readable: Iterable[Any] = ()) -> None:
         self.problems = tuple(problems)
+        self.readable = tuple(readable)
         super().__init__("\n".join(str(problem) for problem in self.problems))

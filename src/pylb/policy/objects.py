@@ -88,7 +88,7 @@ def _finish(found: list[RawObject], problems: list[Problem]) -> list[RawObject]:
             where = f"{first.file}, document {first.document}"
             problems.append(each.problem("", f"is there twice; it stands in {where} already"))
     if problems:
-        raise ManifestError(problems)
+        raise ManifestError(problems, seen.values())
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pylb.policy.bodies import Body, normalised
@@ -17,8 +18,9 @@ from pylb.policy.build import Built, build, rebuild_endpoints
 from pylb.policy.errors import ManifestError, Problem
 from pylb.policy.manifests import Understood, understand
 from pylb.policy.model import Change, Key, Overlay, Policy
-from pylb.policy.objects import RawObject, Ref
+from pylb.policy.objects import RawObject, Ref, read
 
+_FOUNDATIONS = frozenset(("Node", "Lab"))
 _ENDPOINT_KINDS = frozenset(("EndpointSlice", "Endpoints"))
 
 
@@ -64,10 +66,18 @@ class Store:
                 changed[raw.ref] = understand(raw)
         if not changed and self.built is not None:
             return self
-        problems = [p for understood in changed.values() for p in understood.problems]
+        wrong = {ref: understood for ref, understood in changed.items() if understood.problems}
+        good = {ref: understood for ref, understood in changed.items() if ref not in wrong}
+        problems = [p for understood in wrong.values() for p in understood.problems]
+        if not any(ref.kind in _FOUNDATIONS for ref in wrong):
+            # What is wrong between the others comes too, unless it follows from the first.
+            try:
+                made = self._with({**self.objects, **good}, good.keys())
+            except ManifestError as more:
+                problems += more.problems
         if problems:
             raise ManifestError(problems)
-        return self._with({**self.objects, **changed}, changed.keys())
+        return made
 
     def delete(self, refs: Iterable[Ref]) -> Store:
         """Without the named objects; raises `ManifestError` when one is not there."""
@@ -110,6 +120,15 @@ class Store:
         else:
             built = build(objects, self.ready, self.overlay, self.built)
         return replace(self, objects=objects, built=built)
+
+
+def read_all(paths: Sequence[Path | str]) -> list[RawObject]:
+    """As `pylb.policy.objects.read`, with what is wrong inside the readable objects too."""
+    try:
+        return read(paths)
+    except ManifestError as error:
+        more = [p for raw in error.readable for p in understand(raw).problems]
+        raise ManifestError([*error.problems, *more], error.readable) from None
 
 
 def change(old: Store, new: Store) -> Change:

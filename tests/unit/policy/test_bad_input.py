@@ -8,6 +8,7 @@ import pytest
 
 from pylb.policy.errors import ManifestError
 from pylb.policy.objects import Ref, read
+from pylb.policy.store import read_all
 from tests.unit.policy.cluster import GOOD, objects, problems, store
 
 
@@ -256,6 +257,21 @@ def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
     found = problems(GOOD, bad, service("t", type="x"), folder=tmp_path)
     assert len(found) == 4
     assert [line.split(":")[0] for line in found] == ["f1.yaml", "f1.yaml", "f1.yaml", "f2.yaml"]
+
+
+def test_one_kind_of_problem_does_not_hide_another(tmp_path: Path) -> None:
+    """An object that cannot be read, a field that is wrong, and two that contradict each other."""
+    mixed = service("a", clusterIP="10.96.0.9") + "---\n" + service("b", clusterIP="10.96.0.9")
+    found = problems(GOOD, mixed, service("t", type="x"), folder=tmp_path)
+    assert [line.split(": ")[-1] for line in found] == [
+        "expected one of ClusterIP, NodePort, LoadBalancer, ExternalName, got 'x'",
+        "10.96.0.9 is Service default/a's already",
+    ]
+    (tmp_path / "g0.yaml").write_text("kind: Pod\n")
+    (tmp_path / "g1.yaml").write_text(service("t", type="x"))
+    with pytest.raises(ManifestError) as error:
+        read_all([tmp_path / "g0.yaml", tmp_path / "g1.yaml"])
+    assert len(error.value.problems) == 2
 
 
 def test_a_podcidr_can_be_used_up(tmp_path: Path) -> None:
