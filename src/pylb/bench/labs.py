@@ -99,6 +99,10 @@ class RunningLab:
         """Create or change objects; raises `Failed`."""
         sent = [{"file": "bench", "document": 0, "body": body} for body in bodies]
         self._ask("/apply", {"objects": sent})
+        # A daemon that takes too long is started again by its lab, which then answers all the same.
+        for node in self._status()["nodes"]:
+            if node["daemon"] != "up" or node["restarts"]:
+                raise Failed(f"the daemon of {node['name']} did not live through an apply")
 
     def delete(self, bodies: list[Body]) -> None:
         """Delete objects; raises `Failed`."""
@@ -135,9 +139,13 @@ class RunningLab:
 
     def daemon_pid(self, node: str) -> int:
         """The daemon's process; raises `Failed`."""
-        with _answered("/status"):
-            nodes = self._controller().get("/status")["nodes"]
+        nodes = self._status()["nodes"]
         return int(next(each["pid"] for each in nodes if each["name"] == node))
+
+    def _status(self) -> Body:
+        with _answered("/status"):
+            found: Body = self._controller().get("/status")
+            return found
 
     def flows(self, node: str) -> int:
         """Flows that a node tracks now; raises `Failed`."""

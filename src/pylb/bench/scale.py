@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from pylb.bench import cluster
@@ -59,21 +60,21 @@ def services(
         for count in points:
             lab.apply(cluster.many(there, count))
             there = count
-            yield "services", count, _tried(lambda count=count: _storm(lab, seconds, count))  # type: ignore[misc]
+            yield "services", count, _tried(partial(_storm, lab, seconds, count))
         if not last:
             return
         lab.delete(cluster.many(0, there))
         everything = cluster.many(0, last)
-        yield "apply", None, _timed(lambda: lab.apply(everything))
-        yield "services", last, _tried(lambda: _storm(lab, seconds, last))
+        yield "apply", None, _timed(partial(lab.apply, everything))
+        yield "services", last, _tried(partial(_storm, lab, seconds, last))
         for turn in range(CHANGES):
-            yield "apply-change", None, _timed(lambda one=_one(last, turn): lab.apply([one]))  # type: ignore[misc]
+            yield "apply-change", None, _timed(partial(lab.apply, [_one(last, turn)]))
         # From here on the node has what its lab does not know of; the lab's use ends with it.
         for turn in range(CHANGES):
             change = {"apply": [_one(last, turn)]}
-            yield "change", None, _timed(lambda change=change: lab.load("node1", change))  # type: ignore[misc]
+            yield "change", None, _timed(partial(lab.load, "node1", change))
         whole = {"objects": [*cluster.bodies(), *everything]}
-        yield "load", None, _timed(lambda: lab.load("node1", whole))
+        yield "load", None, _timed(partial(lab.load, "node1", whole))
 
 
 def _one(last: int, turn: int) -> cluster.Body:
