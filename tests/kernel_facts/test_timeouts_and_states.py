@@ -90,14 +90,13 @@ def test_a_new_syn_in_time_wait_is_a_new_flow(kernel: Kernel, port: int) -> None
     connection.server(FIN | ACK)
     connection.client(ACK)
     assert [short(kernel, port).split()[1] for _ in range(3)][-1] == "TIME_WAIT"
-    before = kernel.flow(port)
     Connection(kernel, port, client_seq=900_000).client(SYN)
+    # Not by the id: it is a keyed hash of the record's address, which may be given anew.
     told = {short(kernel, port), short(kernel, port)}
     assert told == {"DESTROY TIME_WAIT assured", "NEW SYN_SENT 120 unreplied"}
     after = kernel.flow(port)
-    assert before is not None
     assert after is not None
-    assert (after.state, after.id != before.id) == ("SYN_SENT", True)
+    assert after.state == "SYN_SENT"
 
 
 @pytest.mark.parametrize("sender", ["client", "server"])

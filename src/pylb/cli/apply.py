@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import Any
 
-from pylb.cli.common import add_command, add_lab, as_json, controller
+from pylb.cli.common import CHANGE, add_command, add_lab, as_json, controller
 from pylb.cli.errors import CliError
 from pylb.cli.get import not_found
-from pylb.cli.kinds import named, spelled
+from pylb.cli.kinds import WORDS, named, spelled
 
 
 def register(commands: Any) -> None:
@@ -33,7 +33,7 @@ def register(commands: Any) -> None:
         "pylb delete -f web.yaml",
         "pylb delete svc web -n shop",
     )
-    parser.add_argument("kind", metavar="KIND", nargs="?", help="e.g. service, pod, KIND/NAME")
+    parser.add_argument("kind", metavar="KIND", nargs="?", help=f"of {WORDS}; or KIND/NAME")
     parser.add_argument("names", metavar="NAME", nargs="*", help="which")
     parser.add_argument("-n", "--namespace", default="default", help="(default: default)")
     parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is fine")
@@ -68,7 +68,7 @@ def read_manifests(files: list[str]) -> list[Any]:
 def _apply(args: argparse.Namespace) -> int:
     raw = read_manifests(args.files)
     sent = [{"file": o.file, "document": o.document, "body": o.body} for o in raw]
-    answer = controller(args.lab).post("/apply", {"objects": sent})
+    answer = controller(args.lab, CHANGE).post("/apply", {"objects": sent})
     for warning in answer.get("warnings", []):
         print(f"Warning: {warning}", file=sys.stderr)
     if args.output == "json":
@@ -89,14 +89,19 @@ def _delete(args: argparse.Namespace) -> int:
         ]
     else:
         refs = _refs(args)
-    answer = controller(args.lab).post("/delete", {"refs": refs})
+    answer = controller(args.lab, CHANGE).post("/delete", {"refs": refs})
     if args.output == "json":
         print(as_json(answer))
+    results = answer["results"]
+    # Of several kinds a name is fine if one has it.
+    there = {result["name"] for result in results if result["action"] == "deleted"}
+    several = not args.files and "/" not in args.kind and len(spelled(args.kind)) > 1
     missing = []
-    for result in answer["results"]:
+    for result in results:
         kind = named(result["kind"])
         if result["action"] != "deleted":
-            missing.append(not_found(kind, result["name"]))
+            if not several or result["name"] not in there:
+                missing.append(not_found(kind, result["name"]))
         elif args.output != "json":
             print(f'{kind.resource} "{result["name"]}" deleted')
     if not missing or args.ignore_not_found:
@@ -113,10 +118,14 @@ def _refs(args: argparse.Namespace) -> list[dict[str, str]]:
         if len(pairs) != 1 + len(args.names):
             raise CliError("expected KIND/NAME everywhere or nowhere", status=2)
     if not pairs:
-        raise CliError(f"which of the {spelled(args.kind).plural}? expected a NAME", status=2)
-    refs = []
-    for word, name in pairs:
-        kind = spelled(word)
-        namespace = args.namespace if kind.namespaced else ""
-        refs.append({"kind": kind.name, "namespace": namespace, "name": name})
-    return refs
+        which = ", ".join(kind.plural for kind in spelled(args.kind))
+        raise CliError(f"which of the {which}? expected a NAME", status=2)
+    return [
+        {
+            "kind": kind.name,
+            "namespace": args.namespace if kind.namespaced else "",
+            "name": name,
+        }
+        for word, name in pairs
+        for kind in spelled(word)
+    ]

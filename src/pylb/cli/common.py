@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pylb.cli.errors import CliError
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from pylb.control.client import Client
 
 EXAMPLE = argparse.RawDescriptionHelpFormatter
+
+READ = 10.0
+"""Seconds that a controller may take to say what there is."""
+CHANGE = 120.0
+"""Seconds that it may take to change that: daemons agree, pods end and start."""
 
 
 def add_command(commands: Any, name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
@@ -50,14 +56,17 @@ def add_nodes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def controller(lab: str) -> Client:
-    """A client of the lab's controller; raises `CliError` when there is no such lab."""
+def controller(lab: str, timeout: float | None = None) -> Client:
+    """A client of the lab's controller, with ``timeout`` (default: `READ`) seconds for an answer.
+
+    Raises `CliError` when there is no such lab.
+    """
     from pylb.control.client import Client
 
     paths = _paths(lab)
     if not paths.root.is_dir():
         raise CliError(f"no lab called {lab!r} is up: start one with `pylb lab up`")
-    return Client(paths.api, who=f"controller of lab {lab!r}", timeout=120)
+    return Client(paths.api, who=f"controller of lab {lab!r}", timeout=timeout or READ)
 
 
 def daemons(args: argparse.Namespace) -> list[tuple[str, Client]]:
@@ -71,7 +80,8 @@ def daemons(args: argparse.Namespace) -> list[tuple[str, Client]]:
         return [("", Client(args.socket))]
     paths = _paths(args.lab)
     folder = paths.root / "nodes"
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    with inside():
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if not names:
         raise CliError(f"no lab called {args.lab!r} is up: start one with `pylb lab up`")
     if args.node is not None:
@@ -80,6 +90,15 @@ def daemons(args: argparse.Namespace) -> list[tuple[str, Client]]:
             raise CliError(f"lab {args.lab!r} has no node {args.node!r}: expected {listed}")
         names = [args.node]
     return [(name, Client(paths.node(name).api, who=f"daemon of node {name!r}")) for name in names]
+
+
+@contextlib.contextmanager
+def inside() -> Iterator[None]:
+    """For looks into a lab's folder: raises `CliError` when only root may take them."""
+    try:
+        yield
+    except PermissionError as error:
+        raise CliError(f"not allowed to use {error.filename}: run it as root (sudo)") from None
 
 
 def _paths(lab: str) -> Any:

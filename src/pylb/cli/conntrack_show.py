@@ -88,6 +88,7 @@ class _Asked:
     def __init__(self, args: argparse.Namespace) -> None:
         self.nodes = daemons(args)
         self.several = len(self.nodes) > 1
+        self.answered = 0
         self.failed = 0
 
     def label(self, node: str) -> str:
@@ -105,7 +106,14 @@ class _Asked:
             except (Unreachable, ApiError) as error:
                 self.complain(error)
                 continue
+            self.answered += 1
             yield node, answer
+
+    def close(self, count: int, what: str) -> None:
+        """The closing line, of those that answered: there is none when nobody did."""
+        sys.stdout.flush()
+        if self.answered:
+            print(conntrack.count_line(count, what), file=sys.stderr)
 
 
 def _once(answers: Iterable[Any]) -> list[dict[str, Any]]:
@@ -137,11 +145,6 @@ def _print_flows(asked: _Asked, show: Show, found: Iterable[tuple[str, Any]], he
     return count
 
 
-def _close(count: int, what: str) -> None:
-    sys.stdout.flush()
-    print(conntrack.count_line(count, what), file=sys.stderr)
-
-
 def listing(args: argparse.Namespace, wanted: list[FlowFilter], show: Show) -> int:
     """``-L``: the flows that match."""
     asked = _Asked(args)
@@ -150,7 +153,7 @@ def listing(args: argparse.Namespace, wanted: list[FlowFilter], show: Show) -> i
         return _once(client.get("/conntrack", **filter_to_query(where)) for where in wanted)
 
     count = _print_flows(asked, show, asked.each(ask), head=True)
-    _close(count, "flow entries have been shown")
+    asked.close(count, "flow entries have been shown")
     return asked.failed
 
 
@@ -162,7 +165,7 @@ def delete(args: argparse.Namespace, wanted: list[FlowFilter], show: Show) -> in
         return _once(client.delete("/conntrack", **filter_to_query(where)) for where in wanted)
 
     count = _print_flows(asked, show, asked.each(ask), head=False)
-    _close(count, "flow entries have been deleted")
+    asked.close(count, "flow entries have been deleted")
     return asked.failed or (0 if count else 1)
 
 
@@ -245,7 +248,7 @@ def events(args: argparse.Namespace, wanted: list[FlowFilter], show: Show) -> in
         signal.signal(signal.SIGINT, before)
     if show.xml and shown:
         print(conntrack_xml.FOOTER)
-    _close(shown, "flow events have been shown")
+    asked.close(shown, "flow events have been shown")
     return asked.failed
 
 

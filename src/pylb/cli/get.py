@@ -14,21 +14,18 @@ from pylb.cli.kinds import Kind
 from pylb.cli.object_tables import Object, header, labels_of, name_of, namespace_of, row
 from pylb.cli.selector import selector
 
-_ALL = (kinds.NODE, kinds.POD, kinds.SERVICE)
-"""What ``get all`` shows; EndpointSlices are left out, as kubectl leaves them out."""
-
 
 def register(commands: Any) -> None:
     """Add the ``get`` command."""
     parser = add_command(
         commands,
         "get",
-        "show nodes, pods, services or endpointslices",
+        "show nodes, pods, services and other objects",
         "pylb get pods -o wide -l app=web",
         "pylb get svc web -o yaml",
         "pylb get all -A",
     )
-    parser.add_argument("kind", metavar="KIND", help="nodes, pods, services, endpointslices, all")
+    parser.add_argument("kind", metavar="KIND", help=f"of {kinds.WORDS}")
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these objects")
     parser.add_argument("-n", "--namespace", default="default", help="(default: default)")
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
@@ -39,16 +36,8 @@ def register(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def _wanted_kinds(words: str) -> list[Kind]:
-    found: list[Kind] = []
-    for word in words.split(","):
-        some = _ALL if word == "all" else (kinds.spelled(word, kinds.SHOWN),)
-        found += [kind for kind in some if kind not in found]
-    return found
-
-
 def _run(args: argparse.Namespace) -> int:
-    wanted = _wanted_kinds(args.kind)
+    wanted = kinds.spelled(args.kind)
     if args.names and (len(wanted) > 1 or args.all_namespaces or args.selector):
         raise CliError("a NAME needs one kind, and neither -A nor -l", status=2)
     try:

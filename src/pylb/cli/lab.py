@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from pylb.cli.common import add_command, as_json, controller, table
+from pylb.cli.common import add_command, as_json, as_yaml, controller, table
 from pylb.cli.errors import CliError
 
 OVERLAYS = ("vxlan", "udp", "host-gw")
@@ -56,7 +56,7 @@ def register(commands: Any) -> None:
     status = add_command(
         actions, "status", "show a lab's nodes, daemons and pods", "pylb lab status -o json"
     )
-    status.add_argument("-o", "--output", choices=["json"], help="format")
+    status.add_argument("-o", "--output", choices=["json", "yaml"], help="format")
     _add_name(status)
     status.set_defaults(run=_status)
 
@@ -134,8 +134,8 @@ def _down(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     status = controller(args.lab).get("/status")
-    if args.output == "json":
-        print(as_json(status))
+    if args.output is not None:
+        print(as_json(status) if args.output == "json" else as_yaml(status))
         return 0
     pods = status["pods"]
     ready = sum(1 for pod in pods if pod.get("ready"))
@@ -155,7 +155,16 @@ def _status(args: argparse.Namespace) -> int:
         for node in status["nodes"]
     ]
     print(table(("NODE", "IP", "POD-CIDR", "DAEMON", "PID", "GENERATION"), rows))
+    if pods:
+        print(f"\n{table(('NAME', 'NODE', 'IP', 'READY', 'RESTARTS'), [_pod(p) for p in pods])}")
     return 0
+
+
+def _pod(pod: dict[str, Any]) -> list[str]:
+    namespace = pod.get("namespace", "default")
+    name = pod["name"] if namespace == "default" else f"{namespace}/{pod['name']}"
+    ready = "yes" if pod.get("ready") else "no"
+    return [name, pod["node"], pod["ip"], ready, str(pod["restarts"])]
 
 
 def _exec(args: argparse.Namespace) -> int:

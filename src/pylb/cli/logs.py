@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pylb.cli.common import add_command, add_lab, controller
+from pylb.cli.common import add_command, add_lab, controller, inside
 from pylb.cli.errors import CliError
 from pylb.cli.object_tables import labels_of, name_of, namespace_of
 from pylb.cli.selector import selector
@@ -60,10 +60,11 @@ def _named(args: argparse.Namespace) -> tuple[str, Path]:
     paths = LabPaths(args.lab)
     if not paths.root.is_dir():
         raise CliError(f"no lab called {args.lab!r} is up: start one with `pylb lab up`")
-    for folder in (f"{args.namespace}.{args.pod}", args.pod):
-        log = paths.workload(folder) / "log"
-        if "/" not in folder and log.is_file():
-            return args.pod, log
+    with inside():
+        for folder in (f"{args.namespace}.{args.pod}", args.pod):
+            log = paths.workload(folder) / "log"
+            if "/" not in folder and log.is_file():
+                return args.pod, log
     raise CliError(f"lab {args.lab!r} has no pod {args.pod!r} in namespace {args.namespace!r}")
 
 

@@ -73,7 +73,7 @@ def _explained(error: Exception) -> CliError | None:
     if isinstance(error, ApiError):
         return CliError(*(error.errors or [error.message]))
     if isinstance(error, (Unreachable, LabError, NodeError)):
-        return CliError(str(error))
+        return CliError(*str(error).splitlines())
     problems = getattr(error, "problems", None)
     if problems is not None:
         return CliError(*(str(problem) for problem in problems))

@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pylb.cli.kinds import ENDPOINT_SLICE, NODE, POD, SERVICE, Kind
+from pylb.cli.kinds import (
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    ENDPOINTS,
+    LAB,
+    NODE,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+    Kind,
+)
 
 Object = Mapping[str, Any]
 
@@ -171,18 +181,44 @@ def _service_port(port: Object) -> str:
 def _endpoint_slice(item: Object, age: str) -> _Cells:
     ports = [str(at(p, "port", default="*")) for p in at(item, "ports", default=[])]
     addresses = [str(a) for e in at(item, "endpoints", default=[]) for a in at(e, "addresses")]
-    more = len(addresses) - _MOST_ENDPOINTS
-    shown = ",".join(addresses[:_MOST_ENDPOINTS])
-    if more > 0:
-        shown += f" + {more} more..."
     narrow = [
         name_of(item),
         str(at(item, "addressType", default="IPv4")),
         ",".join(ports) or "<unset>",
-        shown or "<unset>",
+        _some(addresses) or "<unset>",
         age,
     ]
     return narrow, []
+
+
+def _endpoints(item: Object, age: str) -> _Cells:
+    sockets = [
+        f"{at(address, 'ip')}:{at(port, 'port')}"
+        for subset in at(item, "subsets", default=[])
+        for port in at(subset, "ports", default=[])
+        for address in at(subset, "addresses", default=[])
+    ]
+    return [name_of(item), _some(sockets) or _NONE, age], []
+
+
+def _some(values: Sequence[str]) -> str:
+    more = len(values) - _MOST_ENDPOINTS
+    shown = ",".join(values[:_MOST_ENDPOINTS])
+    return f"{shown} + {more} more..." if more > 0 else shown
+
+
+def _replicated(item: Object, age: str) -> _Cells:
+    labels = at(item, "spec", "selector", "matchLabels", default={})
+    selector = ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
+    narrow = [name_of(item), str(at(item, "spec", "replicas", default=1)), age]
+    return narrow, [selector or _NONE]
+
+
+def _lab(item: Object, age: str) -> _Cells:
+    overlay = str(at(item, "spec", "overlay", "type", default=_NONE))
+    underlay = str(at(item, "spec", "underlay", "subnet", default=_NONE))
+    services = str(at(item, "spec", "serviceCIDR", default=_NONE))
+    return [name_of(item), overlay, underlay, services, age], []
 
 
 def _condition(item: Object, which: str) -> bool:
@@ -201,6 +237,10 @@ _HEADERS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ("SELECTOR",),
     ),
     ENDPOINT_SLICE.name: (("NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"), ()),
+    ENDPOINTS.name: (("NAME", "ENDPOINTS", "AGE"), ()),
+    DEPLOYMENT.name: (("NAME", "DESIRED", "AGE"), ("SELECTOR",)),
+    REPLICA_SET.name: (("NAME", "DESIRED", "AGE"), ("SELECTOR",)),
+    LAB.name: (("NAME", "OVERLAY", "UNDERLAY", "SERVICE-CIDR", "AGE"), ()),
 }
 
 _ROWS = {
@@ -208,4 +248,8 @@ _ROWS = {
     POD.name: _pod,
     SERVICE.name: _service,
     ENDPOINT_SLICE.name: _endpoint_slice,
+    ENDPOINTS.name: _endpoints,
+    DEPLOYMENT.name: _replicated,
+    REPLICA_SET.name: _replicated,
+    LAB.name: _lab,
 }

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from pylb.cli.common import add_command, add_nodes, as_json, daemons, table
+from pylb.cli.common import add_command, add_nodes, as_json, as_yaml, daemons, table
 
 _TYPES = {
     "CLUSTER_IP": "ClusterIP",
@@ -15,7 +15,7 @@ _TYPES = {
     "EXTERNAL_IP": "ExternalIPs",
     "LOCAL_REDIRECT": "LocalRedirect",
 }
-_STATES = {"ACTIVE": "active", "DRAINING": "terminating"}
+_STATES = {"ACTIVE": "active", "DRAINING": "draining"}
 _PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
 _TITLES = ("ID", "Frontend", "Service Type", "Backend")
 
@@ -36,7 +36,7 @@ def register(commands: Any) -> None:
         "pylb service list --node node1",
         "pylb service list -o json",
     )
-    listing.add_argument("-o", "--output", choices=["json"], help="format")
+    listing.add_argument("-o", "--output", choices=["json", "yaml"], help="format")
     add_nodes(listing)
     listing.set_defaults(run=_run)
 
@@ -92,12 +92,12 @@ def _run(args: argparse.Namespace) -> int:
             print(f"pylb: {error}", file=sys.stderr)
             failed = 1
             continue
-        if args.output == "json":
+        if args.output is not None:
             documents.append({"node": node, "services": services})
             continue
         if len(nodes) > 1:
             print(f"{'' if not number else chr(10)}# {node}")
         print(listing_table(services))
-    if args.output == "json":
-        print(as_json(documents))
+    if args.output is not None:
+        print(as_json(documents) if args.output == "json" else as_yaml(documents))
     return failed

@@ -260,7 +260,7 @@ def _explain(error: Exception, who: str, path: Path, timeout: float | None) -> s
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)):
         return f"no {who} answers at {path}: is it running?"
     if isinstance(error, PermissionError):
-        return f"not allowed to use {path}: run as root"
+        return f"not allowed to use {path}: run it as root (sudo)"
     if isinstance(error, TimeoutError):
         return f"the {who} at {path} did not answer within {timeout:g} s"
     return f"the {who} at {path} broke off: {error or type(error).__name__}"

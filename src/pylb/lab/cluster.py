@@ -18,6 +18,7 @@ from pylb.lab.owned import Owned
 from pylb.lab.process import Children
 from pylb.lab.workloads import Workload
 from pylb.policy.model import Key, OutsideHost, Overlay, Pod, Policy
+from pylb.policy.objects import Ref
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,22 @@ def check(lab: str, old: Policy | None, new: Policy) -> None:
     if old is None:
         return
     if old.lab != new.lab:
-        raise LabError("Lab: the document of a running lab cannot be changed: take it down first")
+        raise _fixed(Ref("Lab", "", "lab"))
     if dict(old.nodes) != dict(new.nodes):
         name = next(n for n in {**new.nodes, **old.nodes} if old.nodes.get(n) != new.nodes.get(n))
-        raise LabError(
-            f"Node {name}: the Nodes of a running lab cannot be changed: take it down first"
-        )
+        raise _fixed(Ref("Node", "", name))
+
+
+def check_deletion(refs: Iterable[Ref]) -> None:
+    """Raise `LabError` if a running lab cannot go on without one of these objects."""
+    for ref in refs:
+        if ref.kind in ("Node", "Lab"):
+            raise _fixed(ref)
+
+
+def _fixed(ref: Ref) -> LabError:
+    what = "Lab: the document" if ref.kind == "Lab" else f"Node {ref.name}: the Nodes"
+    return LabError(f"{what} of a running lab cannot be changed: take it down first")
 
 
 def check_free(wanted: Iterable[Place]) -> None:

@@ -26,7 +26,7 @@ from pylb.control.http import Server
 from pylb.control.paths import LabPaths
 from pylb.lab import removal, views
 from pylb.lab.api import routes
-from pylb.lab.cluster import Cluster, check
+from pylb.lab.cluster import Cluster, check, check_deletion
 from pylb.lab.daemons import Daemons, Step
 from pylb.lab.errors import LabError
 from pylb.lab.owned import Owned
@@ -75,7 +75,7 @@ class Controller:
         self._daemons: Daemons | None = None
         self._watching: asyncio.Task[None] | None = None
         self._ages = views.Ages()
-        self._ages.keep(self._bodies)
+        self._ages.keep({*self._bodies, *store.objects})
         self._eager_until = 0.0
 
     async def bring_up(self, ready_within: float, told: Progress) -> None:
@@ -114,7 +114,7 @@ class Controller:
                 told(f"all {len(self.store.policy.pods)} pods are ready")
                 return
             if loop.time() > deadline:
-                raise LabError("\n".join([f"not ready after {ready_within:g} s:", *self._why(now)]))
+                raise LabError("\n".join(self._why(now, ready_within, told)))
             if len(now) < len(waiting):
                 told(f"waiting for {', '.join(now)}")
             waiting = now
@@ -130,15 +130,21 @@ class Controller:
         hosts = [name for name, host in self._cluster.outside.items() if not host.ready()]
         return pods + hosts
 
-    def _why(self, names: list[str]) -> list[str]:
+    def _why(self, names: list[str], waited: float, told: Progress) -> list[str]:
+        """A sentence for each; what they wrote goes to ``told``."""
         workloads = {_spelled(key): w for key, w in self._cluster.pods.items()}
         workloads |= self._cluster.outside
-        lines = []
+        sentences = []
         for name in names:
             workload = workloads[name]
-            lines.append(f"{name}: {workload.condition()}")
-            lines += [f"    {line}" for line in workload.tail()]
-        return lines
+            written = workload.tail()
+            for line in written:
+                told(f"{name} wrote: {line}")
+            last = f"; it last wrote: {written[-1]}" if written else ""
+            sentences.append(
+                f"{name} is not ready after {waited:g} s: {workload.condition()}{last}"
+            )
+        return sentences
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -185,6 +191,7 @@ class Controller:
         async with self._lock:
             before = self.store.objects
             there = [ref for ref in refs if ref in before]
+            check_deletion(there)
             if there:
                 await self._change(self.store.delete(there))
         results = [
@@ -213,7 +220,7 @@ class Controller:
             delete=tuple(_ref_json(ref) for ref in self._bodies if ref not in bodies),
         )
         taken = await self._daemons.offer(step)
-        self._ages.keep(bodies)
+        self._ages.keep({*bodies, *store.objects})
         self.store, self._bodies, self._step = store, bodies, step
         if len(kept) < len(store.policy.pods):
             self._eager_until = asyncio.get_running_loop().time() + _STARTING

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
@@ -45,6 +46,8 @@ _UP = 30.0
 _DOWN = 20.0
 """Seconds that a controller may take to end its lab before that is done without it."""
 _TUN = Path("/dev/net/tun")
+_TUNGETFEATURES = 0x800454CF
+"""linux/if_tun.h; no other driver answers it."""
 
 _controllers: dict[int, subprocess.Popen[bytes]] = {}
 """Controllers that this process started, for `down` to wait for if it is called here too;
@@ -120,11 +123,15 @@ def _check_machine(dataplane: str) -> None:
             raise LabError(f"dataplane {dataplane} needs {tool}, which is not installed")
         return
     try:
-        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+        descriptor = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(descriptor, _TUNGETFEATURES, bytes(4))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise LabError(
             f"{_TUN}: {error.strerror}: the daemons need TUN devices (modprobe tun, or in a "
-            "container the device of that name)"
+            "container `mknod /dev/net/tun c 10 200`)"
         ) from None
 
 
@@ -242,7 +249,10 @@ def down(name: str) -> list[str]:
     paths = LabPaths(name)
     if not paths.root.exists():
         raise LabError(f"no lab called {name!r} is up")
-    controller = Owned.load(paths.owned).controller
+    try:
+        controller = Owned.load(paths.owned).controller
+    except LabError:
+        return _down_without_record(paths)
     removed: list[str] = []
     if controller is not None and controller.alive:
         client = Client(paths.api, who="controller", timeout=_DOWN)
@@ -253,6 +263,18 @@ def down(name: str) -> list[str]:
     if controller is not None and (started := _controllers.pop(controller.pid, None)):
         started.wait()
     return removed
+
+
+def _down_without_record(paths: LabPaths) -> list[str]:
+    """What the record says, a controller that still runs knows without it.
+
+    Raises `LabError`, with what to do by hand, when none answers.
+    """
+    client = Client(paths.api, who="controller", timeout=_DOWN)
+    with contextlib.suppress(Unreachable, ApiError):
+        removed: list[str] = client.post("/down")["removed"]
+        return removed
+    return _clear(paths)
 
 
 def _wait_for_end(process: Process) -> None:

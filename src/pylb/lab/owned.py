@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pylb.lab import netns
 from pylb.lab.errors import LabError
 
 
@@ -53,6 +54,22 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def _damaged(path: Path, error: Exception) -> str:
+    """What a lab's record was for, to be done by hand: a sentence, then command lines."""
+    lab = path.parent.name
+    found = netns.FOLDER.iterdir() if netns.FOLDER.is_dir() else ()
+    # No lab's name has a dash in it, so these are nobody else's.
+    named = sorted(each.name for each in found if each.name.startswith(f"{lab}-"))
+    lines = [
+        f"{path}: the record of what the lab made is damaged: {error}; to remove the lab by hand, "
+        f"end its controller (`python -P -m pylb.lab.controller {lab}`) if it still runs, look at "
+        f"what `ip netns` lists as {lab}-*, and then:"
+    ]
+    for name in named:
+        lines.append(f"    ip netns pids {name} | xargs -r kill -9; ip netns delete {name}")
+    return "\n".join([*lines, f"    rm -r {path.parent}"])
+
+
 class Owned:
     """The record in the file ``path``; every change is on disk when the method returns."""
 
@@ -81,7 +98,7 @@ class Owned:
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError) as error:
-            raise LabError(f"{path}: the record of what the lab made is damaged: {error}") from None
+            raise LabError(_damaged(path, error)) from None
         return owned
 
     @property

@@ -174,7 +174,8 @@ class Workload:
         for running in self.running:
             name = running.container.name
             if running.child is None or not running.child.alive:
-                again = f", restarted {running.restarts} times" if running.restarts else ""
+                times = "time" if running.restarts == 1 else "times"
+                again = f", restarted {running.restarts} {times}" if running.restarts else ""
                 return f"container {name} ended with status {running.last_status}{again}"
         ports = ", ".join(
             f"{port}/{protocol.value}"

@@ -8,12 +8,8 @@ that ends on SIGTERM or SIGINT leaves the node's routing and its TUN in place;
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import os
-import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -23,7 +19,7 @@ from pylb.control.paths import LabPaths, NodePaths
 from pylb.dataplane.base import Dataplane
 from pylb.dataplane.kernel.names import KERNELS, Options
 from pylb.dataplane.python.datapath import PythonDataplane
-from pylb.node import logs, tun
+from pylb.node import folder, logs, tun
 from pylb.node.api import routes
 from pylb.node.desired import Desired, Refused
 from pylb.node.errors import NodeError
@@ -38,9 +34,6 @@ from pylb.node.served import ServedNode
 from pylb.policy.model import Overlay
 
 log = logs.Log(__name__)
-
-_SECRET = 16
-"""Bytes."""
 
 
 def run(
@@ -59,20 +52,23 @@ def run(
     The policy is read from ``files``, or with ``controlled`` awaited on the
     control API.  ``run_dir`` holds its socket, secret and lock (default: the
     lab's folder for the node); ``overlay`` takes the place of the policy's.
-    With ``clean`` it removes the plumbing instead.  Raises `NodeError` for
-    whatever keeps it from starting.
+    With ``clean`` it removes the plumbing and these files instead.  Raises
+    `NodeError` for whatever keeps it from starting, and then has made nothing.
     """
     refuse_initial_namespace()
     paths = LabPaths(lab).node(node) if run_dir is None else NodePaths(Path(run_dir))
-    with _alone(node, paths):
-        names = Names(uplink=uplink)
-        userspace = Plumbing(names, paths.root / "plumbing.json")
-        kernel = KernelPlumbing(names, paths.root / "kernel.json")
+    names = Names(uplink=uplink)
+    userspace = Plumbing(names, paths.root / "plumbing.json")
+    kernel = KernelPlumbing(names, paths.root / "kernel.json")
+    with folder.alone(node, paths, lambda: userspace.present or kernel.present) as made:
         if clean:
             for rules in (Nftables(), Iptables()):
                 rules.clean()
             kernel.clean()
             userspace.clean()
+            # A folder that was named is whose it was; the others are the lab's that is none.
+            parents = (paths.root, *paths.root.parents[:2])
+            folder.clear(paths, parents if run_dir is None else made)
             return 0
         desired = Desired(node, _overlay(overlay))
         make: Callable[[], ServedNode]
@@ -82,7 +78,7 @@ def run(
         else:
             _not_both(node, kernel)
             tun.check()
-            engine = _dataplane(dataplane, _secret(paths.secret))
+            engine = _dataplane(dataplane, folder.secret(paths.secret))
 
             def make() -> ServedNode:
                 return Node(desired, dataplane, engine, userspace)
@@ -162,38 +158,3 @@ def _overlay(name: str | None) -> Overlay | None:
     except ValueError:
         known = ", ".join(overlay.value for overlay in Overlay)
         raise NodeError(f"overlay {name}: expected one of {known}") from None
-
-
-@contextlib.contextmanager
-def _alone(node: str, paths: NodePaths) -> Iterator[None]:
-    """Be the only daemon with these files; raises `NodeError` when there is one already."""
-    path = paths.root / "lock"
-    try:
-        paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise NodeError(f"{error.filename} cannot be made: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NodeError(f"a daemon of node {node} is running already in {paths.root}") from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _secret(path: Path) -> bytes:
-    """The node's secret, made if it is not there."""
-    try:
-        secret = path.read_bytes()
-    except FileNotFoundError:
-        secret = secrets.token_bytes(_SECRET)
-        draft = path.with_name(path.name + ".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secret)
-        draft.replace(path)
-    if len(secret) != _SECRET:
-        raise NodeError(f"{path}: expected {_SECRET} bytes, got {len(secret)}; remove it")
-    return secret

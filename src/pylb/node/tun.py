@@ -21,6 +21,7 @@ CLONE_DEVICE = Path("/dev/net/tun")
 
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
+_TUNGETFEATURES = 0x800454CF
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
 _IFNAMSIZ = 16
@@ -30,7 +31,7 @@ _SHOULD_BE = "it is made by `modprobe tun`, or `mknod /dev/net/tun c 10 200` in 
 def _open_clone_device(path: Path) -> int:
     """A descriptor that is not yet any device's; raises `NodeError`."""
     try:
-        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NodeError(f"{path} is not there; {_SHOULD_BE}") from None
     except PermissionError:
@@ -39,6 +40,12 @@ def _open_clone_device(path: Path) -> int:
         if error.errno in (errno.ENODEV, errno.ENXIO):
             raise NodeError(f"the kernel has no TUN driver behind {path}; {_SHOULD_BE}") from None
         raise NodeError(f"{path} cannot be opened: {error.strerror}") from None
+    try:
+        fcntl.ioctl(descriptor, _TUNGETFEATURES, bytes(4))
+    except OSError:
+        os.close(descriptor)
+        raise NodeError(f"{path} is there but is not the TUN driver's; {_SHOULD_BE}") from None
+    return descriptor
 
 
 def check(path: Path = CLONE_DEVICE) -> None:

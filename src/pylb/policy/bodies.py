@@ -28,7 +28,10 @@ def normalised(
         if ref.kind in ("Node", "EndpointSlice", "Endpoints") or (
             ref.kind in _TEMPLATED and kind == ref.kind
         ):
-            found.append((ref, copy.deepcopy(dict(understood.raw.body))))
+            body = copy.deepcopy(dict(understood.raw.body))
+            if ref.namespace:
+                body["metadata"]["namespace"] = ref.namespace
+            found.append((ref, body))
     for key, pod in policy.pods.items():
         found.append((Ref("Pod", *key), _pod(pod, built.sources[key].body)))
     for key, service in policy.services.items():

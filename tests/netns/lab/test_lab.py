@@ -309,6 +309,20 @@ def test_a_bad_manifest_changes_nothing(lab: Lab, name: str) -> None:
     assert namespaces() == names
 
 
+@pytest.mark.parametrize("more", [(), (("Pod", "default", "idle"),)])
+def test_the_nodes_of_a_running_lab_cannot_be_deleted(
+    lab: Lab, more: tuple[tuple[str, str, str], ...]
+) -> None:
+    """Which is why, and not that this or that pod is on the node."""
+    before = lab.api.get("/status")["generation"]
+    with pytest.raises(ApiError) as caught:
+        lab.delete(("Node", "", "node1"), *more)
+    assert caught.value.message == (
+        "Node node1: the Nodes of a running lab cannot be changed: take it down first"
+    )
+    assert lab.api.get("/status")["generation"] == before
+
+
 def test_a_pod_whose_namespace_somebody_else_has_changes_nothing(lab: Lab) -> None:
     before, made = lab.api.get("/status"), dict[str, int]()
     netns.create(["ptlab-web-3"], made.update)

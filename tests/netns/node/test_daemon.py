@@ -15,7 +15,15 @@ import pytest
 import yaml
 
 from pylb.control.client import ApiError, Unreachable
-from tests.netns.node.world import CLIENT_IP, NODE_IP, Namespace, World, environment, until
+from tests.netns.node.world import (
+    CLIENT_IP,
+    DEADLINE,
+    NODE_IP,
+    Namespace,
+    World,
+    environment,
+    until,
+)
 from tests.unit.node.cluster import Body, cluster, endpoints, pod, ref, service
 
 pytestmark = pytest.mark.root
@@ -208,10 +216,38 @@ def test_bad_starts_are_one_sentence(here: World, tmp_path: Path) -> None:
     assert "cni0 is there but is not a bridge" in refused("-f", manifest)
     here.node.sh("ip link del cni0")
     assert here.node.state() == before
+    assert not (here.folder / "run").exists()
     daemon = here.daemon()
     assert "a daemon of node node1 is running already" in refused("-f", manifest)
     assert "a daemon of node node1 is running already" in refused("--clean")
     assert daemon.api.get("/healthz")["node"] == "node1"
+
+
+def test_nothing_of_a_lone_daemon_is_in_the_way_of_a_lab(here: World) -> None:
+    """Without --run-dir its files are where a lab of that name would have them."""
+    write(here)
+    runs = here.folder / "labs"
+    lone = ["env", f"PYLB_RUN={runs}", sys.executable, "-m", "pylb.cli.main", "daemon"]
+    given = ["--node", "node1", "-f", str(here.folder / "cluster.yaml")]
+
+    def ran(*options: str) -> int:
+        argv = ["ip", "netns", "exec", here.node.name, *lone, *options]
+        return subprocess.run(argv, env=environment(), capture_output=True, timeout=60).returncode
+
+    assert ran("--node", "nodeX", *given[2:]) == 1
+    assert ran(*given, "--uplink", "nolink") == 1
+    assert ran(*given, "--uplink", "nolink", "--dataplane", "kernel") == 1
+    assert not (runs / "pylb").exists()
+    assert "pylb" not in here.node.sh("nft list tables").stdout
+    daemon = here.node.start(*lone, *given, env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        until((runs / "pylb" / "nodes" / "node1" / "api.sock").exists, "the daemon")
+    finally:
+        daemon.terminate()
+        assert daemon.wait(DEADLINE) == 0
+    assert (runs / "pylb" / "nodes" / "node1" / "secret").exists()
+    assert ran("--node", "node1", "--clean") == 0
+    assert not (runs / "pylb").exists()
 
 
 def test_the_machines_own_namespace_is_refused(here: World) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,6 +120,45 @@ def test_a_daemon_that_is_down_does_not_hide_the_others(
     out, err = capsys.readouterr()
     assert out == f"{TCP} node=node1\n"
     assert f"pylb: no daemon of node 'node2' answers at {lab.paths.node('node2').api}" in err
+
+
+@pytest.mark.parametrize("action", ["-L", "-D", "-E"])
+def test_without_an_answer_there_is_no_closing_line(
+    lab: Lab, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    """ "0 flow entries have been shown" would say that there is no flow."""
+    api = lab.paths.node("node1").api
+    api.parent.mkdir(parents=True)
+    assert main(["conntrack", action]) == 1
+    error = f"pylb: no daemon of node 'node1' answers at {api}: is it running?\n"
+    assert capsys.readouterr() == ("", error)
+
+
+@pytest.mark.parametrize(
+    "command", [["conntrack", "-L"], ["service", "list"], ["logs", "web-1"]], ids=" ".join
+)
+def test_only_root_looks_into_a_lab(
+    lab: Lab,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    """The lab's folder has mode 0700; root, as which the tests may run, would get in."""
+    lab.paths.root.mkdir(parents=True)
+    real = os.stat
+
+    def private(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{lab.paths.root}/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", private)
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"pylb: not allowed to use {lab.paths.root}/")
+    assert err.endswith(": run it as root (sudo)\n")
+    assert err.count("\n") == 1
 
 
 def test_xml_has_a_frame_only_around_flows(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+import socket
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pylb.cli import apply
+from pylb.cli import apply, common, get
+from pylb.cli.kinds import KINDS
 from pylb.cli.main import main
 from pylb.cli.object_tables import human_duration
 from pylb.cli.selector import selector
@@ -19,9 +21,19 @@ from pylb.control.http import HttpError, Request
 
 from .conftest import Lab
 
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Clock(datetime):
+    """Always `NOW`: ages do not depend on how long the tests have been running."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Clock:
+        return cls.fromtimestamp(NOW.timestamp(), tz)
+
 
 def ago(seconds: int) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pod(name: str, namespace: str = "default", ready: bool = True, **labels: str) -> dict[str, Any]:
@@ -85,6 +97,34 @@ OBJECTS = {
     "Pod": [pod("web-1", app="web"), pod("db", ready=False), pod("x", "shop", app="web")],
     "Service": [SERVICE],
     "EndpointSlice": [SLICE],
+    "Endpoints": [
+        {
+            "kind": "Endpoints",
+            "metadata": {"name": "db", "namespace": "default"},
+            "subsets": [
+                {"addresses": [{"ip": "10.9.0.1"}, {"ip": "10.9.0.2"}], "ports": [{"port": 5432}]}
+            ],
+        }
+    ],
+    "Deployment": [
+        {
+            "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "default", "creationTimestamp": ago(60)},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}},
+        }
+    ],
+    "ReplicaSet": [],
+    "Lab": [
+        {
+            "kind": "Lab",
+            "metadata": {"name": "lab", "creationTimestamp": ago(60)},
+            "spec": {
+                "overlay": {"type": "udp"},
+                "underlay": {"subnet": "192.168.0.0/24"},
+                "serviceCIDR": "10.96.0.0/12",
+            },
+        }
+    ],
 }
 
 
@@ -97,7 +137,8 @@ def objects(request: Request) -> dict[str, Any]:
 
 
 @pytest.fixture
-def cluster(lab: Lab) -> Lab:
+def cluster(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setattr(get, "datetime", Clock)
     lab.controller({"GET /objects": objects})
     return lab
 
@@ -136,8 +177,51 @@ def test_nodes_services_slices(cluster: Lab, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"]
     assert lines[1].startswith(
-        "web-abc   IPv4          8080,53   10.244.1.2,10.244.1.3,10.244.1.4 + 2 more...   3"
+        "web-abc   IPv4          8080,53   10.244.1.2,10.244.1.3,10.244.1.4 + 2 more...   30s"
     )
+
+
+def test_the_other_kinds(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["get", "ep"]) == 0
+    assert capsys.readouterr().out == (
+        "NAME   ENDPOINTS                     AGE\ndb     10.9.0.1:5432,10.9.0.2:5432   <unknown>\n"
+    )
+    assert main(["get", "deploy", "-o", "wide"]) == 0
+    assert capsys.readouterr().out == (
+        "NAME   DESIRED   AGE   SELECTOR\nweb    3         60s   app=web\n"
+    )
+    assert main(["get", "labs"]) == 0
+    assert capsys.readouterr().out == (
+        "NAME   OVERLAY   UNDERLAY         SERVICE-CIDR   AGE\n"
+        "lab    udp       192.168.0.0/24   10.96.0.0/12   60s\n"
+    )
+
+
+@pytest.mark.parametrize("word", ["all", *(kind.plural for kind in KINDS)])
+def test_whatever_get_knows_delete_knows(
+    cluster: Lab, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    assert main(["get", word]) == 0
+    capsys.readouterr()
+    assert main(["delete", word]) == 2
+    assert "expected a NAME" in capsys.readouterr().err
+
+
+def test_a_controller_that_hangs_is_one_sentence(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stopped controller's socket still takes connections, and nothing ever comes."""
+    monkeypatch.setattr(common, "READ", 0.05)
+    lab.paths.root.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(lab.paths.api))
+        stopped.listen()
+        for command in (["get", "pods"], ["lab", "status"], ["logs", "-l", "app=web"]):
+            assert main(command) == 1
+            assert capsys.readouterr().err == (
+                f"pylb: the controller of lab 'pylb' at {lab.paths.api} did not answer "
+                "within 0.05 s\n"
+            )
 
 
 def test_all_and_names(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,6 +316,21 @@ def test_every_problem_of_a_manifest_is_a_line(
     )
 
 
+def test_of_several_kinds_one_is_enough(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    def delete(request: Request) -> Any:
+        refs = request.body["refs"]
+        return {
+            "results": [
+                {**r, "action": "deleted" if r["kind"] == "Pod" else "not found"} for r in refs
+            ]
+        }
+
+    lab.controller({"POST /delete": delete})
+    assert main(["delete", "all", "web"]) == 0
+    assert capsys.readouterr() == ('pod "web" deleted\n', "")
+    assert main(["delete", "pods,svc", "web"]) == 0
+
+
 @pytest.mark.usefixtures("manifests")
 def test_delete(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     def delete(request: Request) -> Any:
@@ -255,6 +354,18 @@ def test_delete(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["delete", "pod/a", "svc/b"]) == 0
     assert capsys.readouterr().out == 'pod "a" deleted\nservice "b" deleted\n'
     assert main(["delete", "svc", "nope", "--ignore-not-found"]) == 0
+    capsys.readouterr()
+    assert main(["delete", "all", "nope"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f'Error from server (NotFound): {kind} "nope" not found'
+        for kind in ("nodes", "pods", "services")
+    ]
+    refs = lab.requests[-1].body["refs"]
+    assert [(ref["kind"], ref["namespace"]) for ref in refs] == [
+        ("Node", ""),
+        ("Pod", "default"),
+        ("Service", "default"),
+    ]
     for wrong in (["delete"], ["delete", "svc"], ["delete", "svc", "x", "-f", "y"]):
         assert main(wrong) == 2
 
@@ -290,7 +401,7 @@ def test_service_list(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == (
         "ID   Frontend                Service Type   Backend\n"
         "1    10.96.0.10:80/TCP       ClusterIP      1 => 10.244.1.2:8080/TCP (active)\n"
-        "                                            2 => 10.244.2.2:8080/TCP (terminating)\n"
+        "                                            2 => 10.244.2.2:8080/TCP (draining)\n"
         "2    192.168.0.1:30053/UDP   NodePort\n"
     )
     assert main(["service", "list", "-o", "json"]) == 0
@@ -303,10 +414,13 @@ def test_service_list(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
         "service": "default/dns",
         "backends": [],
     }
+    assert main(["service", "list", "-o", "yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == [document]
 
 
 def test_lab_status(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     node = {"name": "node1", "ip": "192.168.0.1", "podCIDR": "10.244.1.0/24"}
+    place = {"node": "node1", "ip": "10.244.1.2"}
     status = {
         "lab": "pylb",
         "dataplane": "python",
@@ -316,7 +430,10 @@ def test_lab_status(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
             {**node, "generation": 3, "daemon": "running", "pid": 42},
             {**node, "name": "node2", "generation": 2, "daemon": "down", "pid": None},
         ],
-        "pods": [{"name": "a", "ready": True}, {"name": "b", "ready": False}],
+        "pods": [
+            {**place, "namespace": "default", "name": "a", "ready": True, "restarts": 0},
+            {**place, "namespace": "shop", "name": "b", "ready": False, "restarts": 2},
+        ],
     }
     lab.controller({"GET /status": status})
     assert main(["lab", "status"]) == 0
@@ -327,7 +444,13 @@ def test_lab_status(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in out.splitlines()[3:]] == [
         ["node1", "192.168.0.1", "10.244.1.0/24", "running", "42", "3"],
         ["node2", "192.168.0.1", "10.244.1.0/24", "down", "<none>", "2"],
+        [],
+        ["NAME", "NODE", "IP", "READY", "RESTARTS"],
+        ["a", "node1", "10.244.1.2", "yes", "0"],
+        ["shop/b", "node1", "10.244.1.2", "no", "2"],
     ]
+    assert main(["lab", "status", "-o", "yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == status
     assert main(["lab", "status", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == status
 

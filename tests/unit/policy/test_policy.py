@@ -173,6 +173,9 @@ def test_endpoints_of_the_user(tmp_path: Path) -> None:
     )
     assert (second.ready, second.serving) == (False, False)
     assert slices[1].ports == (EndpointPort(8081, Protocol.TCP, "http"),)
+    for kind, name in (("EndpointSlice", "more"), ("Endpoints", "ext")):
+        bodies = {body["metadata"]["name"]: body for body in made.bodies(kind)}
+        assert bodies[name]["metadata"]["namespace"] == "default", "as Services and Pods say it"
     fewer = made.delete([Ref("EndpointSlice", "default", "more")])
     assert [s.name for s in fewer.policy.slices[("default", "ext")]] == ["ext-endpoints-0"]
 

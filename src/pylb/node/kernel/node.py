@@ -33,6 +33,8 @@ class KernelNode(ServedNode):
 
     async def _take(self, before: Plan | None, plan: Plan, delta: Delta | None) -> None:
         """Rules first, then the ways: a packet never has a way without its rules."""
+        if before is None:
+            await asyncio.to_thread(self._plumbing.check, plan)
         try:
             await asyncio.to_thread(self._load, plan, delta)
             self.generation += 1

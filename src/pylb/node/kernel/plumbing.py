@@ -44,6 +44,11 @@ class KernelPlumbing:
         """True when `apply` was called and not undone, by this process or one before it."""
         return record.load(self._record_path) != record.Record()
 
+    def check(self, plan: Plan) -> None:
+        """Raise `NodeError` for what `apply` would not find; changes nothing."""
+        with IPRoute() as ipr:
+            links.check_uplink(ipr, self.names.uplink, plan.node_ip)
+
     def apply(self, plan: Plan) -> list[str]:
         """Bring the namespace to what ``plan`` needs; gives each change in words.
 
