@@ -86,7 +86,7 @@ SUBJECTS = (
 )
 
 
-@pytest.fixture(scope="session", params=SUBJECTS, ids="-".join)
+@pytest.fixture(scope="package", params=SUBJECTS, ids="-".join)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     dataplane, kind = request.param
     overlay = Overlay(kind)

@@ -217,11 +217,10 @@ def test_with_a_damaged_record_and_no_controller_the_way_out_is_said(manifest: P
 
 def test_sigterm_to_the_controller_takes_the_lab_down(manifest: Path) -> None:
     lab = start(manifest)
-    os.kill(_processes(lab)[0].pid, signal.SIGTERM)
+    controller = _processes(lab)[0].pid
+    os.kill(controller, signal.SIGTERM)
     until(lambda: not lab.paths.root.exists(), "the lab is gone")
-    for process in list(lifetime._controllers.values()):
-        process.wait()
-    lifetime._controllers.clear()
+    lifetime._controllers.pop(controller).wait()
 
 
 def test_down_ends_what_was_started_in_the_lab(manifest: Path) -> None:
