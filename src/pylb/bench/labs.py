@@ -29,6 +29,17 @@ ANSWER = 600.0
 """Seconds that loading 10 000 Services may take."""
 MEMORY = 600 << 20
 """Bytes that must be free for one more lab."""
+_ENDS = ("load", "near", "far", "far-2", "far-3", "client", "outside", *NODES)
+"""The places in which TCP connections begin or end."""
+_SYSCTLS = (
+    # A namespace inherits these from the machine; here they are what Linux has without
+    # anybody's tuning.
+    ("ipv4/tcp_rmem", "4096 131072 6291456"),
+    ("ipv4/tcp_wmem", "4096 16384 4194304"),
+    ("ipv4/tcp_timestamps", "1"),
+    ("ipv4/tcp_notsent_lowat", "4294967295"),
+    ("ipv4/ip_local_port_range", "32768 60999"),
+)
 _FLUSH_ABOVE = 50_000
 """Flows of the last measurements that are more than a table should begin with."""
 
@@ -66,6 +77,10 @@ class RunningLab:
         except LabError as error:
             raise NotAvailable(str(error).splitlines()[0]) from None
         try:
+            for place in _ENDS:
+                for setting, value in _SYSCTLS:
+                    self.sysctl(place, setting, value)
+                self._unpaced(place)
             if subject.proxy:
                 self._proxy = RunningProxy(PROXIES[subject.proxy], self.place("node1"), folder)
         except BaseException as error:
@@ -73,6 +88,17 @@ class RunningLab:
             if isinstance(error, Failed):
                 raise NotAvailable(str(error)) from None
             raise
+
+    def _unpaced(self, place: str) -> None:
+        """Have connections of a place not paced, as BBR does, or the figure is a timer's.
+
+        The load programs choose CUBIC by themselves; this is for proxies, in a
+        namespace that may only choose what the kernel allows to namespaces.
+        """
+        for name in ("cubic", "reno"):
+            with contextlib.suppress(Failed):
+                self.sysctl(place, "ipv4/tcp_congestion_control", name)
+                return
 
     def close(self) -> None:
         """Take it down."""

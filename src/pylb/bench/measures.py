@@ -7,8 +7,10 @@ left out of every rate.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,24 @@ _FEW = 20_000
 """Flows that may be left from before, of some 70 000 that there are source ports for."""
 _STEPS = 5
 """Rates that are tried, besides overload, to find the highest one without loss."""
+
+
+def halves(cpus: Sequence[int]) -> tuple[str, str]:
+    """The CPUs of clients and those of servers, as the load program wants them.
+
+    Left to the scheduler the two ends are sometimes on one CPU and sometimes on
+    two, and every figure has two values.  Dataplanes run where they like.
+    """
+    middle = max(1, len(cpus) // 2)
+    own, other = cpus[:middle], cpus[middle:] or cpus
+    return ",".join(map(str, own)), ",".join(map(str, other))
+
+
+CLIENT, SERVER = halves(sorted(os.sched_getaffinity(0)))
+ONE = CLIENT.split(",")[0]
+"""Where both ends of a round trip run, so that other CPUs are woken only by the dataplane."""
+ALL = f"{CLIENT},{SERVER}"
+"""For several streams, which the scheduler spreads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +104,11 @@ def _counted(found: Mapping[str, Any]) -> dict[str, Any]:
 def tcp(streams: int) -> Measure:
     """Throughput of this many streams; with one also the CPU time for it."""
 
+    here, there = (CLIENT, SERVER) if streams == 1 else (ALL, ALL)
+
     def measure(lab: RunningLab, path: str, seconds: float) -> Figures:
         target = lab.target(path)
-        with server(lab.place(target.server), "tcp-sink", port=BULK) as sink:
+        with server(lab.place(target.server), "tcp-sink", port=BULK, cpus=there) as sink:
             before, began = busy_seconds(_stat()), time.monotonic()
             sent = client(
                 lab.place(target.source),
@@ -95,6 +117,7 @@ def tcp(streams: int) -> Measure:
                 address=target.address,
                 port=target.port(BULK),
                 streams=streams,
+                cpus=here,
             )
             busy, took = busy_seconds(_stat()) - before, time.monotonic() - began
             found = sink.stop()
@@ -118,7 +141,7 @@ def connections(lab: RunningLab, path: str, seconds: float) -> Figures:
     ports = MASQUERADED_PORTS if path == "masquerade" else 1
     if ports > 1:
         lab.flush(above=_FEW)
-    with server(lab.place(target.server), "tcp-accept", port=STORM, ports=ports):
+    with accepting(lab, target.server, ports):
         found = client(
             lab.place(target.source),
             "tcp-connect",
@@ -126,8 +149,26 @@ def connections(lab: RunningLab, path: str, seconds: float) -> Figures:
             address=target.address,
             port=target.port(STORM),
             ports=ports,
+            cpus=CLIENT,
         )
     return {"connections": storm_figure(found, seconds)}
+
+
+@contextmanager
+def accepting(lab: RunningLab, place: str, ports: int = 1) -> Iterator[None]:
+    """A server of the storm at a place, which keeps no connection in TIME_WAIT.
+
+    Connections to different Services may come to a backend from one source port,
+    one after the other.  Their sequence numbers and timestamps do not follow each
+    other, so a server in TIME_WAIT would take the second for the first one's late
+    segments, and it would wait a second to be tried again.
+    """
+    # With more than TCP_TIMEWAIT_LEN (60 s) the whole socket waits for the client's FIN
+    # and acknowledges it; then there is no bucket for it.
+    lab.sysctl(place, "ipv4/tcp_fin_timeout", "61")
+    lab.sysctl(place, "ipv4/tcp_max_tw_buckets", "0")
+    with server(lab.place(place), "tcp-accept", port=STORM, ports=ports, cpus=SERVER):
+        yield
 
 
 def storm_figure(found: Mapping[str, Any], seconds: float) -> Figure:
@@ -160,13 +201,14 @@ def _send(
         raise NotAvailable("it proxies no UDP")
     target = lab.target(path)
     check = options.get("check", 0)
-    with server(lab.place(target.server), "udp-sink", port=SINK, check=check) as sink:
+    with server(lab.place(target.server), "udp-sink", port=SINK, check=check, cpus=SERVER) as sink:
         sent = client(
             lab.place(target.source),
             "udp-send",
             seconds,
             address=target.address,
             port=target.port(SINK),
+            cpus=CLIENT,
             **{"size": SMALL, **options},
         )
         _drained(lab)
@@ -216,7 +258,7 @@ def round_trips(protocol: str) -> Measure:
         if protocol == "udp" and lab.subject.lacks_udp():
             raise NotAvailable("it proxies no UDP")
         target = lab.target(path)
-        with server(lab.place(target.server), f"{protocol}-echo", port=port):
+        with server(lab.place(target.server), f"{protocol}-echo", port=port, cpus=ONE):
             found = client(
                 lab.place(target.source),
                 f"{protocol}-rtt",
@@ -224,6 +266,7 @@ def round_trips(protocol: str) -> Measure:
                 address=target.address,
                 port=target.port(port),
                 size=SMALL,
+                cpus=ONE,
             )
         if found["count"] < 100 or found["lost"] > found["count"] / 100:
             raise Failed(f"{found['count']} round trips, {found['lost']} lost: too few")

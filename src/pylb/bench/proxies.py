@@ -45,7 +45,8 @@ def _no_haproxy() -> str:
 def _haproxy_config(folder: Path) -> str:
     lines = [
         "global",
-        "    maxconn 20000",
+        # Twice as many descriptors must be within the limit that the bench asks for.
+        "    maxconn 1900",
         "defaults",
         "    mode tcp",
         "    timeout connect 5s",
@@ -109,8 +110,9 @@ def _nginx_config(folder: Path) -> str:
             "daemon off; worker_processes auto; user root;",
             f"pid {folder}/nginx.pid;",
             f"error_log {folder}/nginx.log warn;",
-            "events { worker_connections 20000; }",
+            "events { worker_connections 4000; }",
             "stream {",
+            "  proxy_half_close on;",
             *servers,
             "}",
             "",

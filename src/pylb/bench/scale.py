@@ -16,7 +16,7 @@ from pylb.bench import cluster
 from pylb.bench.cluster import FLOWS, MANY, SINK, STORM
 from pylb.bench.errors import Failed
 from pylb.bench.labs import NODES, Labs, RunningLab, free_memory
-from pylb.bench.measures import Figure, storm_figure
+from pylb.bench.measures import CLIENT, Figure, accepting, storm_figure
 from pylb.bench.subjects import Subject
 from pylb.bench.tools import client, server
 
@@ -55,7 +55,7 @@ def services(
     """
     with labs.fresh(subject) as lab, ExitStack() as servers:
         for pod in ("far", "far-2", "far-3"):
-            servers.enter_context(server(lab.place(pod), "tcp-accept", port=STORM))
+            servers.enter_context(accepting(lab, pod))
         there = 0
         for count in points:
             lab.apply(cluster.many(there, count))
@@ -71,7 +71,7 @@ def services(
             yield "apply-change", None, _timed(partial(lab.apply, [_one(last, turn)]))
         # From here on the node has what its lab does not know of; the lab's use ends with it.
         for turn in range(CHANGES):
-            change = {"apply": [_one(last, turn)]}
+            change = {"apply": [_one(last, turn + CHANGES)]}
             yield "change", None, _timed(partial(lab.load, "node1", change))
         whole = {"objects": [*cluster.bodies(), *everything]}
         yield "load", None, _timed(partial(lab.load, "node1", whole))
@@ -102,7 +102,13 @@ def _timed(work: Callable[[], None]) -> Figure | Failed:
 def _storm(lab: RunningLab, seconds: float, count: int) -> Figure:
     lab.flush()
     found = client(
-        lab.place("load"), "tcp-connect", seconds, address=MANY, port=STORM, addresses=count
+        lab.place("load"),
+        "tcp-connect",
+        seconds,
+        address=MANY,
+        port=STORM,
+        addresses=count,
+        cpus=CLIENT,
     )
     return storm_figure(found, seconds)
 

@@ -91,8 +91,12 @@ def start(place: Place, argv: list[str], **more: Any) -> subprocess.Popen[str]:
     )
 
 
-def run(place: Place, argv: list[str], within: float = 30.0, stdin: str | None = None) -> str:
-    """The output of a program at a place; raises `Failed` unless it succeeds in time."""
+def run(place: Place, argv: list[str], within: float = 30.0, what: str = "") -> str:
+    """The output of a program at a place, called ``what`` in errors (default: by its name).
+
+    Raises `Failed` unless it succeeds in time.
+    """
+    what = what or argv[0]
     try:
         done = subprocess.run(
             launcher(str(netns.path(place.namespace)), str(place.folder), argv),
@@ -100,23 +104,23 @@ def run(place: Place, argv: list[str], within: float = 30.0, stdin: str | None =
             text=True,
             timeout=within,
             check=False,
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             cwd="/",
             env={"PATH": search_path(), "HOME": "/root"},
             start_new_session=True,
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"{argv[0]} was not done after {within:g} s") from None
+        raise Failed(f"{what} was not done after {within:g} s") from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise Failed(f"{Path(argv[0]).name}: {said[-1] if said else f'status {done.returncode}'}")
+        raise Failed(f"{what}: {said[-1] if said else f'status {done.returncode}'}")
     return done.stdout
 
 
 def client(place: Place, mode: str, seconds: float, **options: object) -> dict[str, Any]:
     """What a client of the load program saw; raises `Failed`."""
     argv = [str(program()), mode, "--seconds", f"{seconds:g}", *_arguments(options)]
-    found: dict[str, Any] = json.loads(run(place, argv, within=seconds + PATIENCE))
+    found: dict[str, Any] = json.loads(run(place, argv, seconds + PATIENCE, mode))
     return found
 
 

@@ -5,6 +5,7 @@
 #include "load.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -123,6 +124,25 @@ static int bound(int type, uint16_t port)
 	setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(descriptor, (struct sockaddr *)&own, sizeof(own)))
 		fail("bind");
+	return descriptor;
+}
+
+/**
+ * tcp_socket() - A socket whose congestion control is CUBIC, whatever the machine prefers
+ * @flags:	SOCK_NONBLOCK, or 0
+ *
+ * BBR paces: what a paced stream measures is timers.  A kernel without CUBIC keeps
+ * its own.
+ *
+ * Return: descriptor
+ */
+int tcp_socket(int flags)
+{
+	int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+	if (descriptor < 0)
+		fail("socket");
+	setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
 	return descriptor;
 }
 

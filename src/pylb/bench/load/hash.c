@@ -7,6 +7,7 @@
  */
 #include "load.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,7 +109,7 @@ static void send_all(int descriptor, const uint8_t *data, size_t len)
 int hash_send(const struct options *options)
 {
 	struct sockaddr_in to = endpoint(options->address, options->port);
-	int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int descriptor = tcp_socket(0);
 	uint64_t seed = now_ns(), end, hash = FNV_BASIS, bytes = 0;
 	struct timeval patience = { .tv_sec = 10 };
 	uint8_t *buffer = malloc(BULK);
@@ -116,8 +117,8 @@ int hash_send(const struct options *options)
 	size_t len, have;
 	ssize_t got;
 
-	if (descriptor < 0 || !buffer)
-		fail("socket");
+	if (!buffer)
+		fail("malloc");
 	setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (connect(descriptor, (struct sockaddr *)&to, sizeof(to)))
@@ -134,6 +135,8 @@ int hash_send(const struct options *options)
 	shutdown(descriptor, SHUT_WR);
 	for (have = 0; have < sizeof(answer); have += (size_t)got) {
 		got = recv(descriptor, (char *)&answer + have, sizeof(answer) - have, 0);
+		if (got == 0)
+			errno = ECONNRESET;
 		if (got <= 0)
 			fail("answer");
 	}

@@ -78,6 +78,7 @@ void slots_print(const struct slots *slots);
 struct sockaddr_in endpoint(uint32_t address, uint16_t port);
 int listening(uint16_t port);
 int bound_udp(uint16_t port);
+int tcp_socket(int flags);
 void start_worker(void (*worker)(int), int descriptor);
 void serve(void (*worker)(int), int descriptor);
 void sleep_until(uint64_t when);

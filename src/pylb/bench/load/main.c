@@ -5,6 +5,7 @@
 #include "load.h"
 
 #include <arpa/inet.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,31 @@ static double number(const char *name, const char *text, double least, double mo
 }
 
 /**
+ * run_on() - Have the program, and every thread that it starts, run on some CPUs only
+ * @text:	Their numbers, with commas between
+ */
+static void run_on(const char *text)
+{
+	cpu_set_t set;
+	char *end;
+	long cpu;
+
+	CPU_ZERO(&set);
+	for (;; text = end + 1) {
+		cpu = strtol(text, &end, 10);
+		if (end == text || cpu < 0 || cpu >= CPU_SETSIZE || (*end && *end != ',')) {
+			fprintf(stderr, "load: --cpus: expected numbers with commas between\n");
+			exit(2);
+		}
+		CPU_SET((size_t)cpu, &set);
+		if (!*end)
+			break;
+	}
+	if (sched_setaffinity(0, sizeof(set), &set))
+		fail("sched_setaffinity");
+}
+
+/**
  * set_option() - Take in one option
  * @options:	Where
  * @name:	With its dashes
@@ -87,6 +113,8 @@ static void set_option(struct options *options, const char *name, const char *te
 		options->size = (size_t)number(name, text, 8, 1400);
 	} else if (!strcmp(name, "--count")) {
 		options->count = (uint64_t)number(name, text, 0, 1e15);
+	} else if (!strcmp(name, "--cpus")) {
+		run_on(text);
 	} else if (!strcmp(name, "--check")) {
 		options->check = number(name, text, 0, 1) != 0;
 	} else {

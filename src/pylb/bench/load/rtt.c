@@ -209,6 +209,7 @@ static int rtt(const struct options *options, int type)
 			if (done >= begin)
 				took[count++] = (uint32_t)(done - start);
 		} else if (stream) {
+			errno = errno ? errno : ECONNRESET;
 			fail("round trip");
 		} else {
 			lost++;

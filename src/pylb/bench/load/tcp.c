@@ -5,9 +5,8 @@
  * Bulk data is read into a buffer and not skipped with MSG_TRUNC: a receiver that
  * never looks at its data is no load that anybody has.
  *
- * In the storm the server closes each connection as soon as it has accepted it.
- * So TIME_WAIT stays at the server, which takes a new SYN of the same ports there,
- * and the client never runs out of ports.
+ * In the storm the server closes each connection as soon as it has accepted it, so
+ * that TIME_WAIT is the server's and the client never runs out of ports.
  */
 #include "load.h"
 
@@ -118,13 +117,13 @@ static void *send_stream(void *argument)
 	struct sockaddr_in to = endpoint(options->address, options->port);
 	/* A sender that the receiver's window has blocked sees the end all the same. */
 	struct timeval patience = { .tv_sec = 0, .tv_usec = 100000 };
-	int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int descriptor = tcp_socket(0);
 	char *buffer = calloc(1, BULK);
 	uint64_t end;
 	ssize_t put;
 
-	if (descriptor < 0 || !buffer)
-		fail("socket");
+	if (!buffer)
+		fail("calloc");
 	setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_sec = 3 },
 		   sizeof(patience));
 	if (connect(descriptor, (struct sockaddr *)&to, sizeof(to))) {
