@@ -101,8 +101,9 @@ def _bars(axes: Any, results: Results, keys: list[Key]) -> None:
         )
     if least > 0 and most / least > 30:
         axes.set_yscale("log")
-    titles = [PATHS[key.path].title.replace(", ", ",\n") for key in keys]
-    axes.set_xticks(range(len(keys)), titles, fontsize=8)
+    # With several there is no room for more than their names.
+    titles = [key.path if len(keys) > 1 else PATHS[key.path].title for key in keys]
+    axes.set_xticks(range(len(keys)), titles, fontsize=9)
 
 
 def _curve(axes: Any, results: Results, keys: list[Key]) -> None:
@@ -126,5 +127,8 @@ def _curve(axes: Any, results: Results, keys: list[Key]) -> None:
             label=name,
         )
     axes.set_xscale("log")
+    ticks = sorted({key.x for key in keys if key.x is not None})
+    axes.set_xticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks], fontsize=8)
+    axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tracked flows" if keys[0].metric == "memory" else "Services")

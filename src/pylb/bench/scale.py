@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pylb.bench import cluster
 from pylb.bench.cluster import FLOWS, MANY, SINK, STORM
-from pylb.bench.errors import Failed
+from pylb.bench.errors import Failed, NotAvailable
 from pylb.bench.labs import NODES, Labs, RunningLab, free_memory
 from pylb.bench.measures import CLIENT, Figure, accepting, storm_figure
 from pylb.bench.subjects import Subject
@@ -116,8 +116,8 @@ def _storm(lab: RunningLab, seconds: float, count: int) -> Figure:
 def memory(labs: Labs, subject: Subject, points: tuple[int, ...]) -> Iterator[Reading]:
     """Bytes for each flow at several numbers of flows.
 
-    For the kernel it is the growth of all slabs (entries, extensions) over the
-    flows of both nodes, since they share it; for a daemon the growth of its own
+    For the kernel it is the growth of its entries over the flows of both nodes,
+    since they share a slab; for a daemon the growth of its own
     resident memory over its own flows.
     """
     labs.flush()
@@ -171,14 +171,35 @@ def _limit(lab: RunningLab) -> int:
 
 
 def _memory(lab: RunningLab) -> int:
-    """Bytes that may be for flows: the kernel's slabs, or the daemon's resident memory."""
+    """Bytes that are for flows: the kernel's entries, or the daemon's resident memory.
+
+    Entries in use, not pages: pages that earlier flows have left are filled again
+    first.  Raises `NotAvailable` when the kernel does not tell.
+    """
     if lab.subject.kernel:
-        return _kibibytes(Path("/proc/meminfo"), "Slab:")
-    return _kibibytes(Path(f"/proc/{lab.daemon_pid('node1')}/status"), "VmRSS:")
+        return entry_bytes(_read(Path("/proc/slabinfo")))
+    return resident_bytes(_read(Path(f"/proc/{lab.daemon_pid('node1')}/status")))
 
 
-def _kibibytes(path: Path, name: str) -> int:
-    for line in path.read_text().splitlines():
-        if line.startswith(name):
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise NotAvailable(f"{path}: {error.strerror}") from None
+
+
+def entry_bytes(slabinfo: str) -> int:
+    """Bytes of the kernel's connection tracking entries that are in use (slabinfo(5))."""
+    for line in slabinfo.splitlines():
+        words = line.split()
+        if words[:1] == ["nf_conntrack"]:
+            return int(words[1]) * int(words[3])
+    raise NotAvailable("/proc/slabinfo has no line nf_conntrack: is it compiled out?")
+
+
+def resident_bytes(status: str) -> int:
+    """Bytes of a process's resident memory, from its /proc status (proc(5))."""
+    for line in status.splitlines():
+        if line.startswith("VmRSS:"):
             return int(line.split()[1]) << 10
-    raise Failed(f"{path}: expected a line {name}")
+    raise NotAvailable("/proc/PID/status has no line VmRSS")

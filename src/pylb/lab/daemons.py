@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _POLL = 0.01
 """Seconds between looks whether a daemon that has just been started answers."""
-_ANSWER = 30.0
+_ANSWER = 300.0
 """Seconds that a daemon may take to validate or to commit a policy."""
 _CONFLICT = 409
 _LINE = 300

@@ -12,6 +12,8 @@ import yaml
 from pylb.bench import cluster, tools
 from pylb.bench.errors import Failed, NotAvailable
 from pylb.bench.measures import busy_seconds, halves, rate
+from pylb.bench.proxies import PROXIES
+from pylb.bench.scale import entry_bytes, resident_bytes
 
 SOURCES = sorted(tools.SOURCES.glob("*.c"))
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
@@ -84,6 +86,25 @@ def test_busy_is_everything_but_idle_waiting_and_stolen() -> None:
     assert busy_seconds("cpu  100 200 300 9999 9999 10 20 9999 0 0\ncpu0 1") == 6.3
 
 
+SLABS = """slabinfo - version: 2.1
+# name <active_objs> <num_objs> <objsize>
+nf_conntrack_expect 1 2 3 4
+nf_conntrack 10 48 256 16 1 : tunables
+"""
+
+
+def test_the_kernels_entries_in_use_are_counted() -> None:
+    assert entry_bytes(SLABS) == 2560
+    with pytest.raises(NotAvailable, match="no line nf_conntrack"):
+        entry_bytes("slabinfo - version: 2.1")
+
+
+def test_resident_memory() -> None:
+    assert resident_bytes("Name:\tpython\nVmRSS:\t    12 kB\n") == 12288
+    with pytest.raises(NotAvailable, match="no line VmRSS"):
+        resident_bytes("")
+
+
 @pytest.mark.parametrize(
     ("cpus", "expected"), [([3], ("3", "3")), ([0, 1], ("0", "1")), ([0, 1, 4], ("0", "1,4"))]
 )
@@ -91,6 +112,15 @@ def test_clients_and_servers_have_cpus_of_their_own(
     cpus: list[int], expected: tuple[str, str]
 ) -> None:
     assert halves(cpus) == expected
+
+
+@pytest.mark.parametrize("name", sorted(PROXIES))
+def test_a_proxy_listens_for_every_port_and_knows_its_pod(name: str, tmp_path: Path) -> None:
+    text = PROXIES[name].config(tmp_path)
+    for service, vip in cluster.PROXY_VIPS.items():
+        for port in (cluster.BULK, cluster.STORM, cluster.ECHO, cluster.HASH):
+            assert f"{vip}:{port}" in text
+            assert f"{cluster.PODS[service][1]}:{port}" in text
 
 
 class TestCluster:
