@@ -20,6 +20,7 @@ identifier in 0-65535.
 from __future__ import annotations
 
 import enum
+from itertools import chain
 from typing import NamedTuple
 
 from pylb.dataplane.base import FlowTuple
@@ -122,14 +123,13 @@ def reply_tuple(
     low, high = source.ports or _class_of(original)
     size = high - low + 1
     start = siphash(secret, b"s" + tuple_bytes(original)) % size
-    walk = [*range(start, size), *range(start)]
-    for step in walk:
+    for step in chain(range(start, size), range(start)):
         wanted = invert(base._replace(sport=low + step))
         if table.taken(wanted, now) is None:
             return wanted
     if original.protocol != TCP:
         return None
-    for step in walk:
+    for step in chain(range(start, size), range(start)):
         wanted = invert(base._replace(sport=low + step))
         holder = table.taken(wanted, now)
         if holder is not None and holder.tcp and holder.tcp.state == tcp.State.TIME_WAIT:
