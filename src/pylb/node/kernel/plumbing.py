@@ -7,22 +7,18 @@ translated where they pass anyway.  `apply` and `clean` keep the same promises a
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pylb.dataplane.kernel.names import overlay_device
-from pylb.node.errors import NodeError
 from pylb.node.kernel import sysctls as kernel_sysctls
 from pylb.node.kernel import vxlan
 from pylb.node.plumbing import links, record, refuse_initial_namespace, routes, sysctls
 from pylb.node.plumbing import names as n
 from pylb.node.plumbing.names import Names
 from pylb.node.plumbing.routes import Route
+from pylb.node.plumbing.session import session
 from pylb.node.plumbing.targets import targets
 from pylb.plan.tables import Plan
 
@@ -58,7 +54,7 @@ class KernelPlumbing:
         refuse_initial_namespace()
         names, device = self.names, overlay_device(plan)
         has_device = plan.overlay.kind == "vxlan"
-        with self._sockets() as (ipr, notes):
+        with session(self._record_path) as (ipr, notes):
             uplink = links.check_uplink(ipr, names.uplink, plan.node_ip)
             settings = kernel_sysctls.of_namespace()
             settings += kernel_sysctls.of_conntrack(plan.timeouts)
@@ -78,26 +74,13 @@ class KernelPlumbing:
     def clean(self) -> list[str]:
         """Remove what `apply` made and put back what it changed; gives each change in words."""
         refuse_initial_namespace()
-        with self._sockets() as (ipr, notes):
+        with session(self._record_path) as (ipr, notes):
             changes = routes.clean(ipr)
             changes += _remove_devices(ipr, keep="")
             changes += links.remove(ipr, self.names.bridge)
             changes += sysctls.clean(notes)
         self._record_path.unlink(missing_ok=True)
         return changes
-
-    @contextmanager
-    def _sockets(self) -> Iterator[tuple[IPRoute, record.Record]]:
-        """A netlink socket and the record, which is written back whatever happens."""
-        notes = record.load(self._record_path)
-        try:
-            with IPRoute() as ipr:
-                yield ipr, notes
-        except NetlinkError as error:
-            reason = os.strerror(error.code)
-            raise NodeError(f"the kernel refused a step of the plumbing: {reason}") from error
-        finally:
-            record.save(self._record_path, notes)
 
 
 def desired_routes(plan: Plan, bridge: int, through: int) -> list[Route]:

@@ -10,19 +10,14 @@ the node still meet and nothing leaves untranslated.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from pylb.node.errors import NodeError
 from pylb.node.plumbing import links, record, routes, rules, sysctls, tc
 from pylb.node.plumbing.links import attach_pod_port
 from pylb.node.plumbing.names import Names
 from pylb.node.plumbing.record import namespace_id
+from pylb.node.plumbing.session import session
 from pylb.node.plumbing.targets import affects, targets
 from pylb.plan.tables import Plan
 
@@ -73,7 +68,7 @@ class Plumbing:
         """
         refuse_initial_namespace()
         names = self.names
-        with self._sockets() as (ipr, notes):
+        with session(self._record_path) as (ipr, notes):
             uplink = links.check_uplink(ipr, names.uplink, plan.node_ip)
             tun = links.index_of(ipr, names.tun)
             changes = sysctls.apply([*sysctls.of_namespace(), *sysctls.of_tun(names)], notes)
@@ -90,7 +85,7 @@ class Plumbing:
         """Remove what `apply` made and put back what it changed; gives each change in words."""
         refuse_initial_namespace()
         names = self.names
-        with self._sockets() as (ipr, notes):
+        with session(self._record_path) as (ipr, notes):
             changes = rules.clean(ipr)
             changes += routes.clean(ipr)
             if (uplink := links.find(ipr, names.uplink)) is not None:
@@ -100,16 +95,3 @@ class Plumbing:
             changes += sysctls.clean(notes)
         self._record_path.unlink(missing_ok=True)
         return changes
-
-    @contextmanager
-    def _sockets(self) -> Iterator[tuple[IPRoute, record.Record]]:
-        """A netlink socket and the record, which is written back whatever happens."""
-        notes = record.load(self._record_path)
-        try:
-            with IPRoute() as ipr:
-                yield ipr, notes
-        except NetlinkError as error:
-            reason = os.strerror(error.code)
-            raise NodeError(f"the kernel refused a step of the plumbing: {reason}") from error
-        finally:
-            record.save(self._record_path, notes)
