@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,9 @@ def kernel() -> Iterator[Kernel]:
         if os.environ.get("CI"):
             pytest.fail(lacking)
         pytest.skip(lacking)
-    made = Kernel(f"pylbfacts-{os.getpid()}")
+    # Not the process number: a run that was killed, or a machine put back to an earlier state,
+    # left a namespace behind whose number came round again, and no fact could be looked at.
+    made = Kernel(f"pylbfacts-{secrets.token_hex(4)}")
     yield made
     made.close()
 

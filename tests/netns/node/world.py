@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ class Namespace:
     """A network namespace that is there until `remove`."""
 
     def __init__(self, name: str) -> None:
-        self.name = f"ptnode-{os.getpid()}-{name}"
+        self.name = f"ptnode-{secrets.token_hex(3)}-{name}"
         netns.create(self.name)
         # Duplicate address detection would make the state differ from moment to moment.
         self.sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1; ip link set lo up")
