@@ -12,7 +12,7 @@
  * The Toeplitz hash is what network cards spread flows with (RSS).  It is no
  * secret and need not be: it picks the overlay's source port, nothing else.  For
  * every input bit that is set, the 32 bits of the key that begin at that bit's
- * position are XORed into the result.
+ * position are XORed into the result; that is done by half bytes, from a table.
  */
 #include "hash.h"
 
@@ -129,6 +129,32 @@ static const uint8_t toeplitz_key[TOEPLITZ_KEY_LEN] = {
 	0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 };
 
+/* What each half byte of the input adds, by its place: filled before main(). */
+static uint32_t toeplitz_nibbles[8 * TOEPLITZ_WORDS][16];
+
+/**
+ * toeplitz_prepare() - Fill the table of half bytes
+ *
+ * The 32 bits of the key that begin at bit n are what input bit n adds.
+ */
+__attribute__((constructor)) static void toeplitz_prepare(void)
+{
+	for (int place = 0; place < 8 * TOEPLITZ_WORDS; place++) {
+		for (int bit = 0; bit < 4; bit++) {
+			int at = 4 * place + bit;
+			const uint8_t *k = toeplitz_key + at / 8;
+			uint64_t window = (uint64_t)k[0] << 32 | (uint64_t)k[1] << 24 |
+					  (uint64_t)k[2] << 16 | (uint64_t)k[3] << 8 | k[4];
+			uint32_t adds = (uint32_t)(window >> (8 - at % 8));
+
+			for (int value = 0; value < 16; value++) {
+				if (value & 8 >> bit)
+					toeplitz_nibbles[place][value] ^= adds;
+			}
+		}
+	}
+}
+
 /**
  * toeplitz() - Toeplitz hash of consecutive big-endian 32-bit words
  * @words:	Input words, host order
@@ -141,14 +167,8 @@ static uint32_t toeplitz(const uint32_t *words, int count)
 	uint32_t hash = 0;
 
 	for (int i = 0; i < count; i++) {
-		const uint8_t *k = toeplitz_key + 4 * i;
-		uint64_t window = (uint64_t)k[0] << 56 | (uint64_t)k[1] << 48 |
-				  (uint64_t)k[2] << 40 | (uint64_t)k[3] << 32 |
-				  (uint64_t)k[4] << 24 | (uint64_t)k[5] << 16 |
-				  (uint64_t)k[6] << 8 | k[7];
-
-		for (uint32_t bits = words[i]; bits; bits <<= 1, window <<= 1)
-			hash ^= (uint32_t)(window >> 32) & -(bits >> 31);
+		for (int n = 0; n < 8; n++)
+			hash ^= toeplitz_nibbles[8 * i + n][words[i] >> (28 - 4 * n) & 15];
 	}
 	return hash;
 }

@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The connection table: flows, both their directions, their state and their end.
+ *
+ * Theory of Operation
+ * ===================
+ *
+ * The C twin of class Table in src/pylb/dataplane/python/conntrack.py, to the bit.
+ * A flow is found by its original tuple and by its reply tuple.
+ *
+ * Memory is taken once, for the most flows there may be, and touched as they come: one
+ * pool of records (struct flow), the index (index.c) and little else.  Records know each
+ * other by slot number, 24 bits, so that nothing here depends on where the pool lies.
+ *
+ * A slot's life: free (in a list through @next) -> alive (in the index, and in one of the
+ * timers' lists) -> expired (in a list through @next: dead, its DESTROY not yet told) ->
+ * free.  A flow is dead when now is not below its deadline.  Whoever meets a dead flow
+ * makes it expired; the rest is found by the timers.  DESTROY events come out in order
+ * of (deadline, id).  Expired flows count against the bound: no more records exist than
+ * that.
+ *
+ * Nothing here reads a clock.
+ */
+#include "table.h"
+
+#include <stdlib.h>
+
+#include "index.h"
+#include "pages.h"
+#include "timers.h"
+#include "wide.h"
+
+/**
+ * struct table - The connection table
+ * @flows:	By slot, max_flows and the timers' heads
+ * @index:	Slots by tuple
+ * @timers:	Slots by time
+ * @wide:	High parts of counters
+ * @events:	What has happened
+ * @max_flows:	The most there may be
+ * @n_slots:	How many slots were ever used: those below
+ * @free:	First of the free ones among them
+ * @expired:	First of the expired ones
+ * @n_alive:	How many are alive
+ * @n_expired:	How many are expired
+ * @sorted:	The expired ones are in order
+ * @first_dead:	No expired one's deadline is before this, nanoseconds
+ * @next_id:	Of the next flow
+ * @early_drops: How many were evicted
+ */
+struct table {
+	struct flow *flows;
+	struct index index;
+	struct timers timers;
+	struct wide_counters wide;
+	struct events events;
+	uint32_t max_flows;
+	uint32_t n_slots;
+	uint32_t free;
+	uint32_t expired;
+	uint32_t n_alive;
+	uint32_t n_expired;
+	bool sorted;
+	uint64_t first_dead;
+	uint64_t next_id;
+	uint64_t early_drops;
+};
+
+/* The table itself */
+
+/**
+ * pool_size() - Bytes of all records
+ * @max_flows:	The most flows there may be
+ *
+ * Return: bytes
+ */
+static size_t pool_size(uint32_t max_flows)
+{
+	return ((size_t)max_flows + TIMERS_HEADS) * sizeof(struct flow);
+}
+
+/**
+ * table_new() - Make an empty table
+ * @secret:	16 bytes, they key the hash
+ * @max_flows:	The most flows there may be, at most MOST_FLOWS
+ *
+ * Return: table, NULL when there is no memory
+ */
+struct table *table_new(const uint8_t *secret, uint32_t max_flows)
+{
+	struct table *t;
+
+	if (max_flows > MOST_FLOWS)
+		return NULL;
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return NULL;
+	t->max_flows = max_flows;
+	t->free = t->expired = NO_SLOT;
+	t->sorted = true;
+	t->next_id = 1;
+	t->first_dead = UINT64_MAX;
+	t->flows = pages_map(pool_size(max_flows));
+	if (!t->flows || !index_init(&t->index, secret, max_flows) ||
+	    !wide_init(&t->wide, max_flows) || !events_init(&t->events)) {
+		table_free(t);
+		return NULL;
+	}
+	timers_init(&t->timers, t->flows, max_flows);
+	return t;
+}
+
+/**
+ * table_free() - Free a table
+ * @t:	Table
+ */
+void table_free(struct table *t)
+{
+	pages_unmap(t->flows, pool_size(t->max_flows));
+	index_end(&t->index);
+	wide_end(&t->wide);
+	events_end(&t->events);
+	free(t);
+}
+
+/**
+ * table_hash() - Keyed hash of a tuple, to look it up
+ * @t:		Table
+ * @key:	Tuple
+ *
+ * Return: 64-bit hash
+ */
+uint64_t table_hash(const struct table *t, const struct tuple *key)
+{
+	return index_hash(&t->index, key);
+}
+
+/**
+ * table_prefetch() - Ask for what a look-up reads first
+ * @t:		Table
+ * @hash:	table_hash()
+ */
+void table_prefetch(const struct table *t, uint64_t hash)
+{
+	index_prefetch(&t->index, hash);
+}
+
+/**
+ * table_prefetch_flow() - Ask for the flow that a look-up will find
+ * @t:		Table
+ * @hash:	table_hash(), of which table_prefetch() was called a while ago
+ */
+void table_prefetch_flow(const struct table *t, uint64_t hash)
+{
+	index_prefetch_flow(&t->index, t->flows, hash);
+}
+
+/**
+ * table_flow() - The record in a slot
+ * @t:		Table
+ * @slot:	Slot, below table_slots()
+ *
+ * Return: the record
+ */
+struct flow *table_flow(struct table *t, uint32_t slot)
+{
+	return &t->flows[slot];
+}
+
+/**
+ * table_slots() - How many slots there are to be looked at
+ * @t:	Table
+ *
+ * Return: a number above that of every slot in use
+ */
+uint32_t table_slots(const struct table *t)
+{
+	return t->n_slots;
+}
+
+/**
+ * table_size() - How many flows are alive
+ * @t:	Table
+ *
+ * Return: their number, with those that are dead and have not been met
+ */
+uint32_t table_size(const struct table *t)
+{
+	return t->n_alive;
+}
+
+/**
+ * table_max() - The most flows there may be
+ * @t:	Table
+ *
+ * Return: their number
+ */
+uint32_t table_max(const struct table *t)
+{
+	return t->max_flows;
+}
+
+/**
+ * table_early_drops() - How many flows were evicted
+ * @t:	Table
+ *
+ * Return: their number
+ */
+uint64_t table_early_drops(const struct table *t)
+{
+	return t->early_drops;
+}
+
+/* Flows */
+
+/**
+ * hash_of() - Hash of one of a flow's tuples
+ * @t:		Table
+ * @f:		Flow
+ * @direction:	Which
+ *
+ * Return: table_hash()
+ */
+static uint64_t hash_of(const struct table *t, const struct flow *f, int direction)
+{
+	struct tuple key = flow_tuple(f, direction);
+
+	return index_hash(&t->index, &key);
+}
+
+/**
+ * table_view() - Everything that is told of a flow
+ * @t:		Table
+ * @slot:	The flow's
+ * @now:	Nanoseconds
+ * @view:	Out
+ */
+void table_view(const struct table *t, uint32_t slot, uint64_t now, struct pylb_flow *view)
+{
+	const struct flow *f = &t->flows[slot];
+
+	flow_view(f, slot, now, view);
+	if (f->wide)
+		wide_read(&t->wide, slot, view);
+}
+
+/* Events */
+
+/**
+ * table_announce() - Tell of what happened to a flow, if anybody wants to know
+ * @t:		Table
+ * @kind:	enum pylb_event_kind
+ * @slot:	The flow's
+ * @now:	Nanoseconds
+ */
+void table_announce(struct table *t, enum pylb_event_kind kind, uint32_t slot, uint64_t now)
+{
+	struct pylb_flow *view = events_add(&t->events, kind, now);
+
+	if (view)
+		table_view(t, slot, now, view);
+}
+
+/**
+ * table_events() - What has happened since table_clear_events()
+ * @t:		Table
+ * @count:	Out: how many events
+ *
+ * Return: the events; no more than EVENTS are kept
+ */
+const struct pylb_event *table_events(const struct table *t, size_t *count)
+{
+	*count = t->events.count;
+	return t->events.waiting;
+}
+
+/**
+ * table_clear_events() - Forget the events
+ * @t:	Table
+ */
+void table_clear_events(struct table *t)
+{
+	t->events.count = 0;
+}
+
+/**
+ * table_want_events() - Record events from now on, or not
+ * @t:		Table
+ * @wanted:	Which
+ *
+ * Return: how many were lost so far, for want of room
+ */
+uint64_t table_want_events(struct table *t, bool wanted)
+{
+	t->events.wanted = wanted;
+	return t->events.lost;
+}
+
+/* Ends of flows */
+
+/**
+ * retire() - Take a flow out of the index: no packet finds it any more
+ * @t:		Table
+ * @slot:	The flow's
+ */
+static void retire(struct table *t, uint32_t slot)
+{
+	struct flow *f = &t->flows[slot];
+
+	index_remove(&t->index, hash_of(t, f, ORIGINAL), slot);
+	index_remove(&t->index, hash_of(t, f, REPLY), slot);
+	f->alive = 0;
+	t->n_alive--;
+}
+
+/**
+ * expire() - Keep a dead flow until its DESTROY is told
+ * @t:		Table
+ * @slot:	The flow's; it is in none of the timers' lists
+ */
+static void expire(struct table *t, uint32_t slot)
+{
+	struct flow *f = &t->flows[slot];
+
+	retire(t, slot);
+	f->next = t->expired & SLOT_MASK;
+	t->expired = slot;
+	t->n_expired++;
+	t->sorted = false;
+	if (f->deadline < t->first_dead)
+		t->first_dead = f->deadline;
+}
+
+/**
+ * release() - Free a flow's slot
+ * @t:		Table
+ * @slot:	The flow's; it is in no list
+ */
+static void release(struct table *t, uint32_t slot)
+{
+	struct flow *f = &t->flows[slot];
+
+	if (f->wide)
+		wide_forget(&t->wide, slot);
+	f->id = 0;
+	f->next = t->free & SLOT_MASK;
+	t->free = slot;
+}
+
+/**
+ * collect() - Find the dead
+ * @t:		Table
+ * @now:	Nanoseconds
+ * @budget:	How many flows may be looked at; counted down
+ */
+static void collect(struct table *t, uint64_t now, uint32_t *budget)
+{
+	uint32_t slot;
+
+	while ((slot = timers_pop(&t->timers, now, budget)) != NO_FLOW)
+		expire(t, slot);
+}
+
+/**
+ * bury() - Tell of expired flows in order, and free their slots
+ * @t:		Table
+ * @now:	Nanoseconds
+ * @wait:	Keep those for whose events there is no room
+ */
+static void bury(struct table *t, uint64_t now, bool wait)
+{
+	if (t->events.wanted && !t->sorted) {
+		t->expired = list_sort(t->flows, t->expired, NO_SLOT);
+		t->sorted = true;
+	}
+	while (t->expired != NO_SLOT && !(wait && events_is_full(&t->events))) {
+		uint32_t slot = t->expired;
+
+		t->expired = t->flows[slot].next;
+		t->n_expired--;
+		table_announce(t, PYLB_DESTROY, slot, now);
+		release(t, slot);
+	}
+	if (t->expired == NO_SLOT)
+		t->first_dead = UINT64_MAX;
+}
+
+/**
+ * table_advance() - Destroy what is dead, in order of (deadline, id)
+ * @t:		Table
+ * @now:	Nanoseconds
+ * @limit:	About how many flows to look at, 0: all there are
+ *
+ * The order holds within what one call finds.  With events wanted and no room for them,
+ * flows wait.
+ *
+ * Return: true if there may be more: call again, when events have been taken
+ */
+bool table_advance(struct table *t, uint64_t now, uint32_t limit)
+{
+	uint32_t budget = limit ? limit : UINT32_MAX;
+
+	collect(t, now, &budget);
+	bury(t, now, true);
+	return t->expired != NO_SLOT || !budget;
+}
+
+/**
+ * table_next_deadline() - When table_advance() is next worth calling
+ * @t:	Table
+ *
+ * Return: nanoseconds, no later than the first flow dies, maybe earlier; UINT64_MAX when
+ * there is none
+ */
+uint64_t table_next_deadline(const struct table *t)
+{
+	uint64_t next = t->n_alive ? timers_next_deadline(&t->timers) : UINT64_MAX;
+
+	return t->first_dead < next ? t->first_dead : next;
+}
+
+/**
+ * table_destroy() - Remove a flow at once, with its event
+ * @t:		Table
+ * @slot:	The flow's; nothing happens when it is not alive
+ * @now:	Nanoseconds
+ */
+void table_destroy(struct table *t, uint32_t slot, uint64_t now)
+{
+	if (!t->flows[slot].alive)
+		return;
+	timers_remove(&t->timers, slot);
+	retire(t, slot);
+	table_announce(t, PYLB_DESTROY, slot, now);
+	release(t, slot);
+}
+
+/* Looking up and making flows */
+
+/**
+ * table_lookup() - The live flow that has a tuple as a direction
+ * @t:		Table
+ * @key:	Tuple
+ * @hash:	table_hash() of it
+ * @now:	Nanoseconds
+ * @direction:	Out: which direction
+ *
+ * Return: slot or NO_FLOW.  A dead flow that is met is as good as gone.
+ */
+uint32_t table_lookup(struct table *t, const struct tuple *key, uint64_t hash, uint64_t now,
+		      int *direction)
+{
+	uint32_t slot = index_find(&t->index, t->flows, key, hash, direction);
+
+	if (slot != NO_FLOW && t->flows[slot].deadline <= now) {
+		timers_remove(&t->timers, slot);
+		expire(t, slot);
+		return NO_FLOW;
+	}
+	return slot;
+}
+
+/**
+ * table_make_room() - See to it that one more flow fits
+ * @t:		Table
+ * @now:	Nanoseconds
+ *
+ * Dead flows go first, then the unassured one that was renewed longest ago (the kernel's
+ * early_drop, made exact).
+ *
+ * Return: false if all flows are alive and assured
+ */
+bool table_make_room(struct table *t, uint64_t now)
+{
+	uint32_t budget = UINT32_MAX, victim;
+
+	if (t->n_alive + t->n_expired < t->max_flows)
+		return true;
+	collect(t, now, &budget);
+	if (t->expired != NO_SLOT) {
+		bury(t, now, false);
+		return true;
+	}
+	victim = timers_victim(&t->timers);
+	if (victim == NO_FLOW)
+		return false;
+	t->early_drops++;
+	table_destroy(t, victim, now);
+	return true;
+}
+
+/**
+ * table_create() - A new flow
+ * @t:		Table; table_make_room() was true
+ * @original:	Its first packet's tuple; no flow has it as a direction
+ * @reply:	What an answer's will be; no flow has it
+ * @now:	Nanoseconds
+ *
+ * Return: slot; the flow is dead until track() lets its first packet act on it
+ */
+uint32_t table_create(struct table *t, const struct tuple *original, const struct tuple *reply,
+		      uint64_t now)
+{
+	uint32_t slot = t->free;
+	struct flow *f;
+
+	if (slot == NO_SLOT)
+		slot = t->n_slots++;
+	else
+		t->free = t->flows[slot].next;
+	f = &t->flows[slot];
+	*f = (struct flow){
+		.src = original->src,
+		.dst = original->dst,
+		.reply_src = reply->src,
+		.reply_dst = reply->dst,
+		.sport = original->sport,
+		.dport = original->dport,
+		.reply_sport = reply->sport,
+		.reply_dport = reply->dport,
+		.id = t->next_id & 0xffffffffff,
+		.protocol = original->protocol,
+		.alive = 1,
+	};
+	/* 0 would be a free slot. */
+	t->next_id = (t->next_id + 1) & 0xffffffffff;
+	t->next_id += !t->next_id;
+	if (f->protocol != PROTO_TCP)
+		f->started = now;
+	timers_add(&t->timers, slot, now);
+	index_insert(&t->index, index_hash(&t->index, reply), slot);
+	index_insert(&t->index, index_hash(&t->index, original), slot);
+	t->n_alive++;
+	return slot;
+}
+
+/* What a packet does to a flow */
+
+/**
+ * table_renew() - Give a flow another timeout, from now on
+ * @t:		Table
+ * @slot:	The flow's
+ * @seconds:	Timeout
+ * @now:	Nanoseconds
+ */
+void table_renew(struct table *t, uint32_t slot, uint32_t seconds, uint64_t now)
+{
+	timers_renew(&t->timers, slot, seconds, now);
+}
+
+/**
+ * table_assure() - The flow is no longer to be evicted, and has another timeout
+ * @t:		Table
+ * @slot:	The flow's; it is not assured
+ * @seconds:	Timeout
+ * @now:	Nanoseconds
+ */
+void table_assure(struct table *t, uint32_t slot, uint32_t seconds, uint64_t now)
+{
+	timers_assure(&t->timers, slot, seconds, now);
+}
+
+/**
+ * table_count() - Count packets of a flow
+ * @t:		Table
+ * @slot:	The flow's
+ * @direction:	Their direction
+ * @packets:	How many
+ * @bytes:	Their bytes
+ */
+void table_count(struct table *t, uint32_t slot, int direction, uint32_t packets, uint32_t bytes)
+{
+	wide_count(&t->wide, &t->flows[slot], slot, direction, packets, bytes);
+}
