@@ -19,6 +19,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import core
+
+core.replace()
+
 CI = bool(os.environ.get("CI"))
 
 # No verdict depends on time.  A failure prints what replays it; CI tries the same every time.

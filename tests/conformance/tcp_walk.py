@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass, field
 
 from pylb.dataplane.base import NODE_TUN, DropReason, FlowView, Packet
-from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.plan.tables import (
     Backend,
     Frontend,
@@ -23,6 +22,7 @@ from pylb.plan.tables import (
     Prefix,
 )
 from pylb.wire import tcp as wire
+from tests.dataplanes import DATAPLANES, AnyDataplane
 from tests.kernel_facts.kernel import Kernel
 from tests.unit.dataplane.net import SECRET, ip
 
@@ -73,13 +73,14 @@ class Walk:
 
     kernel: Kernel
     port: int
-    dataplane: PythonDataplane = field(init=False)
+    name: str = "python"
+    dataplane: AnyDataplane = field(init=False)
     client: Side = field(default_factory=lambda: Side(1000))
     server: Side = field(default_factory=lambda: Side(5000))
     history: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.dataplane = PythonDataplane(SECRET)
+        self.dataplane = DATAPLANES[self.name](SECRET)
         self.dataplane.load(plan(), 0)
         self.started = time.monotonic_ns()
 

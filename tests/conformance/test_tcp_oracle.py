@@ -8,6 +8,7 @@ import random
 import pytest
 
 from tests.conformance.tcp_walk import ACK, FIN, PSH, RST, SYN, Step, Walk, random_walk
+from tests.dataplanes import DATAPLANES
 from tests.kernel_facts.kernel import Kernel
 
 pytestmark = pytest.mark.root
@@ -71,17 +72,19 @@ WALKS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", DATAPLANES)
 @pytest.mark.parametrize("steps", WALKS.values(), ids=WALKS)
-def test_a_walk(kernel: Kernel, port: int, steps: tuple[Step, ...]) -> None:
-    Walk(kernel, port).go(*steps)
+def test_a_walk(kernel: Kernel, port: int, steps: tuple[Step, ...], name: str) -> None:
+    Walk(kernel, port, name).go(*steps)
 
 
 SEED = int(os.environ.get("PYLB_SEED", "1"))
 COUNT = int(os.environ.get("PYLB_WALKS", "25"))
 
 
+@pytest.mark.parametrize("name", DATAPLANES)
 @pytest.mark.parametrize("number", range(COUNT))
-def test_a_random_walk(kernel: Kernel, port: int, number: int) -> None:
+def test_a_random_walk(kernel: Kernel, port: int, number: int, name: str) -> None:
     """``PYLB_SEED`` chooses other walks, ``PYLB_WALKS`` how many; a failure tells its steps."""
     rng = random.Random(f"{SEED}/{number}")
-    Walk(kernel, port).go(*random_walk(rng, 14))
+    Walk(kernel, port, name).go(*random_walk(rng, 14))

@@ -21,9 +21,9 @@ from pylb.dataplane.base import (
     Packet,
     TunPort,
 )
-from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.plan.tables import Delta, Plan
 from pylb.wire import flannel_udp, icmp, vxlan
+from tests.dataplanes import make
 from tests.sim.clock import Clock
 from tests.sim.hosts import Host
 from tests.sim.packets import DONT_FRAGMENT, ICMP, TCP, UDP, Decoded, decode, forwarded, fragments
@@ -61,7 +61,7 @@ class SimNode:
     ) -> None:
         self.plan = plan
         self._secret, self._max_flows = rng.randbytes(16), max_flows
-        self.dataplane = PythonDataplane(self._secret, max_flows)
+        self.dataplane = make(self._secret, max_flows)
         self.events: list[Event] = []
         self.dropped: list[Dropped] = []
         self.written: list[Decoded] = []
@@ -90,7 +90,7 @@ class SimNode:
 
     def restart(self) -> None:
         """The daemon starts afresh with its old secret: no flow is left."""
-        self.dataplane = PythonDataplane(self._secret, self._max_flows)
+        self.dataplane = make(self._secret, self._max_flows)
         self.take(self.dataplane.load(self.plan, self._clock.now))
 
     def advance(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pylb.cli.common import add_command, add_lab
 from pylb.cli.errors import CliError
-from pylb.cli.lab import add_dataplane, check_dataplane, need_root
+from pylb.cli.lab import add_dataplane, need_root
 
 
 def register(commands: Any) -> None:
@@ -45,7 +45,6 @@ def register(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_dataplane(args.dataplane)
     if not args.clean and args.controlled == bool(args.files):
         raise CliError("expected either -f FILE or --controlled", status=2)
     need_root("pylb daemon")

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from pylb.cli.common import add_command
-from pylb.cli.lab import add_dataplane, check_dataplane, need_root
+from pylb.cli.lab import add_dataplane, need_root
 
 
 def register(commands: Any) -> None:
@@ -24,7 +24,6 @@ def register(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_dataplane(args.dataplane)
     need_root("pylb demo")
     from pylb.lab.demo import run
 

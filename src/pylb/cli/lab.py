@@ -11,7 +11,7 @@ from pylb.cli.common import add_command, as_json, as_yaml, controller, table
 from pylb.cli.errors import CliError
 
 OVERLAYS = ("vxlan", "udp", "host-gw")
-DATAPLANES = ("python", "kernel", "kernel-notrack", "kernel-iptables", "native")
+DATAPLANES = ("native", "python", "kernel", "kernel-notrack", "kernel-iptables")
 
 
 def register(commands: Any) -> None:
@@ -89,19 +89,14 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataplane",
         choices=DATAPLANES,
-        default="python",
-        help="kernel is nftables, kernel-notrack the same without tracking the outer VXLAN "
-        "flows, kernel-iptables kube-proxy's chains (default: python)",
+        default="native",
+        help="native is C, python the same to be read, kernel is nftables, kernel-notrack that "
+        "without tracking the outer VXLAN flows, kernel-iptables kube-proxy's chains "
+        "(default: native)",
     )
     parser.add_argument(
         "--overlay", choices=OVERLAYS, help="(default: the Lab document's, else vxlan)"
     )
-
-
-def check_dataplane(name: str) -> None:
-    """Raise `CliError` for a dataplane that this version does not have."""
-    if name == "native":
-        raise CliError(f"dataplane {name} is not built yet in this version: choose python")
 
 
 def need_root(what: str) -> None:
@@ -111,7 +106,6 @@ def need_root(what: str) -> None:
 
 
 def _up(args: argparse.Namespace) -> int:
-    check_dataplane(args.dataplane)
     need_root("pylb lab up")
     from pylb.lab.lifetime import up
 

@@ -51,7 +51,11 @@ class Packet(NamedTuple):
 
 
 class DropReason(enum.Enum):
-    """Why a packet was dropped; the value is the counter's name (``drop_`` + value)."""
+    """Why a packet was dropped; the value is the counter's name (``drop_`` + value).
+
+    BAD_OFFLOAD is a virtio-net header that cannot be: only the native dataplane's
+    pump has such headers, so elsewhere it stays 0.
+    """
 
     TRUNCATED = "truncated"
     BAD_VERSION = "bad_version"
@@ -78,6 +82,7 @@ class DropReason(enum.Enum):
     TABLE_FULL = "table_full"
     BACKEND_GONE = "backend_gone"
     TOO_BIG = "too_big"
+    BAD_OFFLOAD = "bad_offload"
     NO_PLAN = "no_plan"
 
 

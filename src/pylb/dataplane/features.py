@@ -23,10 +23,11 @@ class Feature(enum.Enum):
     FLOWS_OUTLIVE_DAEMON = "flows survive a restart of the daemon"
 
 
+_DAEMONS_MEMORY = "they are the daemon's memory; TCP is picked up midstream"
+
 LACKS: Mapping[str, Mapping[Feature, str]] = {
-    "python": {
-        Feature.FLOWS_OUTLIVE_DAEMON: "they are the daemon's memory; TCP is picked up midstream",
-    },
+    "python": {Feature.FLOWS_OUTLIVE_DAEMON: _DAEMONS_MEMORY},
+    "native": {Feature.FLOWS_OUTLIVE_DAEMON: _DAEMONS_MEMORY},
     "kernel": {
         Feature.FLANNEL_UDP: "the kernel has no such device; choose vxlan or host-gw",
         Feature.INVALID_DROPPED: "they are forwarded untranslated, and leak private addresses",

@@ -37,7 +37,7 @@ from pylb.policy.store import Store, read_all
 
 Progress = Callable[[str], None]
 
-DATAPLANES = ("python", *KERNELS)
+DATAPLANES = ("native", "python", *KERNELS)
 
 READY_WITHIN = 30.0
 """Seconds that pods have to become ready."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from pylb.control.http import Server
 from pylb.control.paths import LabPaths, NodePaths
-from pylb.dataplane.base import Dataplane
 from pylb.dataplane.kernel.names import KERNELS, Options
+from pylb.dataplane.native.datapath import NativeDataplane
 from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.node import folder, logs, tun
 from pylb.node.api import routes
@@ -28,9 +29,11 @@ from pylb.node.kernel.node import KernelNode
 from pylb.node.kernel.plumbing import KernelPlumbing
 from pylb.node.kernel.rules import Iptables, Nftables
 from pylb.node.kernel.rules import check as check_tools
+from pylb.node.native_pump import NativePump
 from pylb.node.node import Node
 from pylb.node.plumbing import Names, Plumbing, refuse_initial_namespace
 from pylb.node.served import ServedNode
+from pylb.node.tun import Tun
 from pylb.policy.model import Overlay
 
 log = logs.Log(__name__)
@@ -41,7 +44,7 @@ def run(
     files: Sequence[str],
     lab: str,
     run_dir: Path | str | None = None,
-    dataplane: str = "python",
+    dataplane: str = "native",
     overlay: str | None = None,
     uplink: str = "eth0",
     clean: bool = False,
@@ -78,10 +81,7 @@ def run(
         else:
             _not_both(node, kernel)
             tun.check()
-            engine = _dataplane(dataplane, folder.secret(paths.secret))
-
-            def make() -> ServedNode:
-                return Node(desired, dataplane, engine, userspace)
+            make = _userspace(desired, dataplane, folder.secret(paths.secret), userspace)
 
         logs.configure()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -144,12 +144,24 @@ def _not_both(node: str, other: Plumbing | KernelPlumbing) -> None:
         )
 
 
-def _dataplane(name: str, secret: bytes) -> Dataplane:
-    if name != "python":
-        raise NodeError(
-            f"dataplane {name}: not in this build; expected python or {', '.join(KERNELS)}"
+def _userspace(
+    desired: Desired, name: str, secret: bytes, plumbing: Plumbing
+) -> Callable[[], ServedNode]:
+    """What makes the node whose packets pass through this process."""
+    if name == "python":
+        return lambda: Node(desired, name, PythonDataplane(secret), plumbing)
+    if name == "native":
+        native = NativeDataplane(secret)
+        return lambda: Node(
+            desired,
+            name,
+            native,
+            plumbing,
+            partial(Tun, offload=True),
+            partial(NativePump, native),
         )
-    return PythonDataplane(secret)
+    expected = ", ".join(("native", "python", *KERNELS))
+    raise NodeError(f"dataplane {name}: not in this build; expected one of {expected}")
 
 
 def _overlay(name: str | None) -> Overlay | None:

@@ -80,7 +80,10 @@ class Broadcaster:
         self,
         clock: Callable[[], int] = time.monotonic_ns,
         wall_clock: Callable[[], int] = time.time_ns,
+        wanted: Callable[[bool], None] = lambda wanted: None,
     ) -> None:
+        """``wanted`` is told when there is somebody to listen, and when there is nobody."""
+        self._wanted = wanted
         self._clock = clock
         self._wall_clock = wall_clock
         self._listeners: set[Listener] = set()
@@ -97,9 +100,17 @@ class Broadcaster:
         size: int = QUEUE,
     ) -> Listener:
         """A new listener for events of ``kinds`` of the flows that match ``where``."""
-        listener = Listener(where, kinds, size, self._listeners.discard)
+        listener = Listener(where, kinds, size, self._leave)
+        if not self._listeners:
+            self._wanted(True)
         self._listeners.add(listener)
         return listener
+
+    def _leave(self, listener: Listener) -> None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            if not self._listeners:
+                self._wanted(False)
 
     def publish(self, events: list[Event]) -> None:
         """Queue ``events`` everywhere, their times moved from the clock to the calendar.

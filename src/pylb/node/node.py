@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from pylb.dataplane.base import Dataplane, FlowFilter, FlowView
+from pylb.dataplane.base import Dataplane, Event, FlowFilter, FlowView
 from pylb.node import plumbing
 from pylb.node.desired import Desired
 from pylb.node.errors import NodeError
 from pylb.node.events import Broadcaster
 from pylb.node.logs import Log
+from pylb.node.native_pump import NativePump
 from pylb.node.plumbing import Plumbing
 from pylb.node.pump import Pump
 from pylb.node.served import ServedNode
@@ -18,6 +19,8 @@ from pylb.node.tun import Tun
 from pylb.plan.tables import Delta, Plan
 
 log = Log(__name__)
+
+Publish = Callable[[list[Event]], None]
 
 
 class Node(ServedNode):
@@ -30,13 +33,19 @@ class Node(ServedNode):
         dataplane: Dataplane,
         plumbs: Plumbing,
         open_tun: Callable[[str], Tun] = Tun,
+        make_pump: Callable[[Publish], Pump | NativePump] | None = None,
     ) -> None:
-        super().__init__(desired, name, Broadcaster())
+        super().__init__(desired, name, Broadcaster(wanted=self._want_events))
         self._dataplane = dataplane
-        self._pump = Pump(dataplane, self.events.publish)
+        publish = self.events.publish
+        self._pump = Pump(dataplane, publish) if make_pump is None else make_pump(publish)
+        self._pump.want_events(False)
         self._plumbing = plumbs
         self._open_tun = open_tun
         self._running = False
+
+    def _want_events(self, wanted: bool) -> None:
+        self._pump.want_events(wanted)
 
     async def _take(self, before: Plan | None, plan: Plan, delta: Delta | None) -> None:
         if not self._running:

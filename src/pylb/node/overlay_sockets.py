@@ -27,6 +27,8 @@ POOL = 8
 
 # asm-generic/socket.h and linux/in.h; Python's socket module does not name them.
 _SO_NO_CHECK = 11
+_UDP_SEGMENT = 103
+_UDP_GRO = 104
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _IP_MTU_DISCOVER = 10
@@ -73,10 +75,56 @@ class OverlaySockets:
         """What an overlay of ``kind`` ("vxlan" or "udp") is sent from."""
         return self._pool if kind == "vxlan" else [self.receiver]
 
+    def offload(self) -> tuple[bool, bool]:
+        """Let many datagrams pass in one call; gives whether (sending, receiving) can.
+
+        UDP_SEGMENT makes the kernel cut what is sent, which needs a checksum over each
+        piece (udp_send_skb refuses it under SO_NO_CHECK); RFC 7348 lets a receiver
+        expect either.  UDP_GRO hands on what came in together.
+        """
+        senders = (self.receiver, *self._pool)
+        sends = all(_can(sender, _UDP_SEGMENT, 0) for sender in senders)
+        if sends:
+            for sender in self._pool:
+                sender.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
+        return sends, _can(self.receiver, _UDP_GRO, 1)
+
     def close(self) -> None:
         """Close every socket."""
         for sock in (self.receiver, *self._pool):
             sock.close()
+
+
+class OverlayUser:
+    """What every pump does with overlay sockets: new ones are opened beside those in use."""
+
+    _overlay: OverlaySockets | None = None
+
+    def open_overlay(self, plan: Plan) -> OverlaySockets | None:
+        """Sockets that fit ``plan``: those in use when they do, else new ones; None for none.
+
+        They are not used before `use_overlay`.  Raises `NodeError` when they
+        cannot be had.
+        """
+        where = OverlayAddress.of(plan)
+        if where is None:
+            return None
+        if self._overlay is not None and self._overlay.where == where:
+            return self._overlay
+        return OverlaySockets(where)
+
+    def discard(self, sockets: OverlaySockets | None) -> None:
+        """Close ``sockets`` that `open_overlay` gave, unless they are in use."""
+        if sockets is not None and sockets is not self._overlay:
+            sockets.close()
+
+
+def _can(sock: socket.socket, option: int, value: int) -> bool:
+    try:
+        sock.setsockopt(socket.IPPROTO_UDP, option, value)
+    except OSError:
+        return False
+    return True
 
 
 def _socket(address: str, port: int) -> socket.socket:

@@ -19,9 +19,8 @@ from ipaddress import IPv4Address
 
 from pylb.dataplane.base import NODE_TUN, Dataplane, Event, Output, OverlayPort, Packet, TunPort
 from pylb.node.counters import PumpCounters
-from pylb.node.overlay_sockets import OverlayAddress, OverlaySockets
+from pylb.node.overlay_sockets import OverlaySockets, OverlayUser
 from pylb.node.tun import Tun
-from pylb.plan.tables import Plan
 
 BATCH = 64
 """Packets that one wake-up reads from one descriptor."""
@@ -34,7 +33,7 @@ _REMEMBERED = 4096
 """Senders whose address has been parsed before; bounded, for anybody may send."""
 
 
-class Pump:
+class Pump(OverlayUser):
     """Runs ``dataplane`` on a TUN and the overlay's sockets.
 
     ``publish`` gets the conntrack events of every call, their times still on the
@@ -53,7 +52,6 @@ class Pump:
         self.now = clock
         self._counters = PumpCounters()
         self._tuns: dict[TunPort, Tun] = {}
-        self._overlay: OverlaySockets | None = None
         self._senders: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
         self._origins: dict[str, OverlayPort] = {}
@@ -62,19 +60,6 @@ class Pump:
     def counters(self) -> Mapping[str, int]:
         """Packets moved and refusals of the system, by name."""
         return self._counters.snapshot()
-
-    def open_overlay(self, plan: Plan) -> OverlaySockets | None:
-        """Sockets that fit ``plan``: those in use when they do, else new ones; None for none.
-
-        They are not used before `use_overlay`.  Raises `NodeError` when they
-        cannot be had.
-        """
-        where = OverlayAddress.of(plan)
-        if where is None:
-            return None
-        if self._overlay is not None and self._overlay.where == where:
-            return self._overlay
-        return OverlaySockets(where)
 
     def use_overlay(self, sockets: OverlaySockets | None, kind: str) -> None:
         """Receive and send through ``sockets`` as ``kind`` asks from now on.
@@ -92,11 +77,6 @@ class Pump:
             self._overlay = sockets
         self._senders = [] if sockets is None else sockets.senders(kind)
         self._destinations.clear()
-
-    def discard(self, sockets: OverlaySockets | None) -> None:
-        """Close ``sockets`` that `open_overlay` gave, unless they are in use."""
-        if sockets is not None and sockets is not self._overlay:
-            sockets.close()
 
     def use_tun(self, tun: Tun, port: TunPort = NODE_TUN) -> None:
         """Read from and write to ``tun`` as ``port`` from now on, and keep the dataplane's time."""
@@ -181,6 +161,9 @@ class Pump:
             self._send(output.sent)
         if output.events:
             self._publish(output.events)
+
+    def want_events(self, wanted: bool) -> None:
+        """The Python dataplane makes events whether or not somebody listens."""
 
     def _send(self, packets: list[Packet]) -> None:
         counters, write, tuns = self._counters, os.write, self._tuns

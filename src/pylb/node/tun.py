@@ -1,9 +1,11 @@
 """The node's TUN device: where the kernel hands packets to the daemon and takes them back.
 
-The device is a plain one (IFF_TUN | IFF_NO_PI): each read gives one whole IP
-packet, its checksums complete, and each write takes one.  Once `Tun.persist` was
-called, it stays when the daemon ends, without a carrier, and its routes stop
-counting (see `pylb.node.plumbing`).  Requests and flags are linux/if_tun.h's.
+A plain device (IFF_TUN | IFF_NO_PI) gives one whole IP packet with each read, its
+checksums complete, and takes one with each write.  One with offloads has a
+virtio-net header before each packet and also gives and takes super-packets of up to
+64 KiB, see `Offloads`.  Once `Tun.persist` was called, the device stays when the
+daemon ends, without a carrier, and its routes stop counting (see
+`pylb.node.plumbing`).  Requests and flags are linux/if_tun.h's.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import fcntl
 import os
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 from pylb.node.errors import NodeError
 
@@ -23,7 +26,13 @@ _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
 _TUNGETFEATURES = 0x800454CF
 _IFF_TUN = 0x0001
+_TUNSETOFFLOAD = 0x400454D0
+_TUNSETVNETHDRSZ = 0x400454D8
 _IFF_NO_PI = 0x1000
+_IFF_VNET_HDR = 0x4000
+_VIRTIO_HEADER = 10
+# TUN_F_*: checksums to be made; TCP over IPv4, IPv6, with ECN; UDP over both (6.2+).
+_CSUM, _TSO, _USO = 0x01, 0x02 | 0x04 | 0x08, 0x20 | 0x40
 _IFNAMSIZ = 16
 _SHOULD_BE = "it is made by `modprobe tun`, or `mknod /dev/net/tun c 10 200` in a container"
 
@@ -53,25 +62,58 @@ def check(path: Path = CLONE_DEVICE) -> None:
     os.close(_open_clone_device(path))
 
 
+class Offloads(NamedTuple):
+    """What a TUN was found to do: a virtio-net header, super-packets of TCP, of UDP."""
+
+    header: bool = False
+    tso: bool = False
+    uso: bool = False
+
+
 class Tun:
     """An open TUN device; it is gone when closed, unless it was made persistent before."""
 
-    def __init__(self, name: str = DEFAULT_NAME, path: Path = CLONE_DEVICE) -> None:
+    def __init__(
+        self, name: str = DEFAULT_NAME, path: Path = CLONE_DEVICE, offload: bool = False
+    ) -> None:
         """Attach to ``name`` in this network namespace, making it if it is not there.
 
-        Raises `NodeError` when that is impossible, also when another process has
-        the device open.
+        With ``offload`` as many offloads are turned on as the kernel has, else all
+        are turned off, which whoever had the device before may have left on.  Raises
+        `NodeError` when that is impossible, also when another process has the device
+        open.
         """
         if not 0 < len(name.encode()) < _IFNAMSIZ:
             raise NodeError(f"{name!r} is not an interface name of 1 to {_IFNAMSIZ - 1} bytes")
         self.name = name
         self._fd = _open_clone_device(path)
-        request = struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
+        flags = _IFF_TUN | _IFF_NO_PI | (_IFF_VNET_HDR if offload else 0)
         try:
-            fcntl.ioctl(self._fd, _TUNSETIFF, request)
+            fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+            self.offloads = self._negotiate() if offload else Offloads()
+            if not offload:
+                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, 0)
         except OSError as error:
             self.close()
             raise NodeError(_refusal(name, error)) from None
+
+    def _negotiate(self) -> Offloads:
+        """Turn on what the kernel has, a step less each time that it says no."""
+        fcntl.ioctl(self._fd, _TUNSETVNETHDRSZ, struct.pack("i", _VIRTIO_HEADER))
+        for wanted, found in (
+            (_CSUM | _TSO | _USO, Offloads(True, True, True)),
+            (_CSUM | _TSO, Offloads(True, True)),
+            (_CSUM, Offloads(True)),
+        ):
+            try:
+                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, wanted)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+            else:
+                return found
+        fcntl.ioctl(self._fd, _TUNSETOFFLOAD, 0)
+        return Offloads(True)
 
     def fileno(self) -> int:
         """The descriptor, non-blocking; -1 when closed."""

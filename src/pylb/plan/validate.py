@@ -17,6 +17,8 @@ OVERLAYS = frozenset(("vxlan", "udp", "host-gw"))
 SMALLEST_MTU = 68
 """RFC 791: every link must carry this."""
 LARGEST_MTU = 65535
+LONGEST_TIMEOUT = 31_536_000
+"""Seconds: a year.  The native flow table has 56 bits for a deadline, 833 days of uptime."""
 MOST_BACKENDS = 65535
 """Of one frontend: an index into its backends has 16 bits."""
 
@@ -137,8 +139,10 @@ def _overlay(plan: Plan) -> None:
 def _timeouts(plan: Plan) -> None:
     for name in plan.timeouts.__slots__:
         seconds = getattr(plan.timeouts, name)
-        if not 1 <= seconds < 1 << 31:
-            raise PlanError(f"timeouts: {name}: expected 1 or more seconds, got {seconds}")
+        if not 1 <= seconds <= LONGEST_TIMEOUT:
+            raise PlanError(
+                f"timeouts: {name}: expected 1 to {LONGEST_TIMEOUT} seconds, got {seconds}"
+            )
 
 
 def _peer(name: str, peer: Peer) -> None:

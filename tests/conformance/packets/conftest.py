@@ -1,4 +1,4 @@
-"""One cluster twice, on the Python dataplane and on the kernel, with silent pods.
+"""One cluster twice, on one of our dataplanes and on the kernel, with silent pods.
 
 Every place drops what comes in before its own stack sees it, so that only the
 test speaks; what is sent is crafted, and what comes out is compared byte for byte.
@@ -109,12 +109,12 @@ class Side:
 class Pair:
     """The same cluster on both dataplanes."""
 
-    python: Side
+    ours: Side
     kernel: Side
 
     def same(self, sender: str, packet: bytes, receiver: str) -> bytes:
         """Send a packet through both; it must come out of both alike, and once."""
-        ours = self.python.through(sender, packet, receiver)
+        ours = self.ours.through(sender, packet, receiver)
         theirs = self.kernel.through(sender, packet, receiver)
         assert ours == theirs, (
             f"\nours   {[p.hex() for p in ours]}\ntheirs {[p.hex() for p in theirs]}"
@@ -124,7 +124,7 @@ class Pair:
 
     def same_all(self, sender: str, packets: list[bytes], receiver: str) -> list[bytes]:
         """Send several packets through both, then listen."""
-        ours = self.python.burst(sender, packets, receiver)
+        ours = self.ours.burst(sender, packets, receiver)
         assert ours == self.kernel.burst(sender, packets, receiver)
         return ours
 
@@ -144,9 +144,9 @@ def _side(name: str, dataplane: str) -> Side:
     return Side(name, ends)
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    names = {"ptpp": "python", "ptpk": "kernel"}
+@pytest.fixture(scope="package", params=["native", "python"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    names = {"ptpo": request.param, "ptpk": "kernel"}
     sides: list[Side] = []
     try:
         for name, dataplane in names.items():

@@ -56,9 +56,9 @@ class Heard:
 
 @contextmanager
 def listening(pair: Pair, sport: int) -> Iterator[list[Heard]]:
-    pair.python.forget()
+    pair.ours.forget()
     pair.kernel.forget()
-    yield [Heard(side, "node1", sport) for side in (pair.python, pair.kernel)]
+    yield [Heard(side, "node1", sport) for side in (pair.ours, pair.kernel)]
 
 
 def test_a_tcp_connection(pair: Pair) -> None:
@@ -70,7 +70,7 @@ def test_a_tcp_connection(pair: Pair) -> None:
         pair.same("c", segment(C, A, 8080, 41001, ACK, 901, 102), "a")
         pair.same("c", segment(C, A, 8080, 41001, FIN | ACK, 901, 102), "a")
         pair.same("a", segment(A, FAR, 41001, 80, ACK, 102, 902), "c")
-        pair.python.forget()
+        pair.ours.forget()
         pair.kernel.forget()
         ours, theirs = (each.until(8) for each in heard)
     assert ours == theirs
@@ -86,7 +86,7 @@ def test_a_udp_flow(pair: Pair) -> None:
             # Assured comes with the first packet more than two seconds after the start.
             assert time.monotonic() - started < DEADLINE
             pair.same("a", udp.build(A, FAR, 41002, 80, b"q", ident=3), "c")
-        pair.python.forget()
+        pair.ours.forget()
         pair.kernel.forget()
         ours, theirs = (each.until(4) for each in heard)
     assert ours == theirs

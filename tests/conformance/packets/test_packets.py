@@ -28,7 +28,7 @@ SYN, ACK, RST, FIN = 0x02, 0x10, 0x04, 0x01
 
 @pytest.fixture(autouse=True)
 def fresh(pair: Pair) -> None:
-    pair.python.forget()
+    pair.ours.forget()
     pair.kernel.forget()
 
 
@@ -88,7 +88,7 @@ def test_there_and_back(
     assert ends(pair.same(sender, there, receiver)) == (seen, 40001, backend, 8080)
     assert ends(pair.same(receiver, back, sender)) == (dst, port, src, 40001)
     node = "node2" if dst == NODE2 else "node1"
-    lists = [conntrack(side.flows(node)) for side in (pair.python, pair.kernel)]
+    lists = [conntrack(side.flows(node)) for side in (pair.ours, pair.kernel)]
     assert lists[0] == lists[1]
 
 
@@ -160,7 +160,7 @@ def ends_of_quotation(error: Parsed) -> tuple[int, int, int, int]:
 
 def test_masquerade_differs_only_in_the_port_that_chance_chose(pair: Pair) -> None:
     there = segment(A, INTERNET, 40003, 80, SYN, 100)
-    outs = [parse(side.through("a", there, "internet")[0]) for side in (pair.python, pair.kernel)]
+    outs = [parse(side.through("a", there, "internet")[0]) for side in (pair.ours, pair.kernel)]
     for out in outs:
         assert out.checksum_ok()
         assert (out.src, out.dst, out.dport) == (NODE1, INTERNET, 80)
@@ -190,7 +190,7 @@ def test_a_fragment_that_is_missing_lets_none_through(pair: Pair) -> None:
 @pytest.mark.parametrize(("vip", "port"), [(EMPTY, 80), (NEAR, 99)], ids=["no endpoint", "no port"])
 def test_a_service_that_cannot_serve_refuses(pair: Pair, vip: int, port: int) -> None:
     syn = segment(A, vip, 40007, port, SYN, 100)
-    for side in (pair.python, pair.kernel):
+    for side in (pair.ours, pair.kernel):
         (out,) = side.through("a", syn, "a")
         # The kernel leaves the checksum of its own resets to a card that is not there.
         packet = parse(out)
@@ -198,7 +198,7 @@ def test_a_service_that_cannot_serve_refuses(pair: Pair, vip: int, port: int) ->
         assert (packet.src, packet.sport, packet.dst, packet.dport) == (vip, port, A, 40007)
         assert struct.unpack_from(">IIBB", out, 24) == (0, 101, 0x50, RST | ACK)
     question = udp.build(A, vip, 40007, port, b"x", ident=3)
-    for side in (pair.python, pair.kernel):
+    for side in (pair.ours, pair.kernel):
         (out,) = side.through("a", question, "a")
         error = parse(out)
         assert (error.dport, error.dst) == (3 << 8 | 3, A)
@@ -206,13 +206,13 @@ def test_a_service_that_cannot_serve_refuses(pair: Pair, vip: int, port: int) ->
 
 
 def test_an_unallocated_cluster_ip_is_silence(pair: Pair) -> None:
-    for side in (pair.python, pair.kernel):
+    for side in (pair.ours, pair.kernel):
         assert side.through("a", segment(A, ip("10.96.7.7"), 40008, 80, SYN, 1), "a") == []
 
 
 def test_a_time_to_live_of_one_ends_at_the_node(pair: Pair) -> None:
     raw = udp.build(A, C, 40009, 80, b"x", ttl=1, ident=4)
-    outs = [side.through("a", raw, "a") for side in (pair.python, pair.kernel)]
+    outs = [side.through("a", raw, "a") for side in (pair.ours, pair.kernel)]
     for (out,) in outs:
         error = parse(out)
         assert (error.src, error.dport) == (ip("10.244.1.1"), 11 << 8)
@@ -228,6 +228,6 @@ def test_generic_protocols_are_tracked_and_masqueraded_by_address(pair: Pair) ->
 def test_what_is_invalid_leaks_from_the_kernel_and_is_dropped_here(pair: Pair) -> None:
     """On purpose different: the kernel forwards INVALID packets of translated flows as they are."""
     stray = segment(B, CLIENT, 8080, 40010, SYN | ACK, 1, 1)
-    assert pair.python.through("b", stray, "client") == []
+    assert pair.ours.through("b", stray, "client") == []
     leaked = pair.kernel.through("b", stray, "client")
     assert [parse(packet).src for packet in leaked] == [B], "a pod's own address on the underlay"

@@ -78,6 +78,9 @@ class Lab:
 
 
 SUBJECTS = (
+    ("native", "vxlan"),
+    ("native", "udp"),
+    ("native", "host-gw"),
     ("python", "vxlan"),
     ("python", "udp"),
     ("python", "host-gw"),

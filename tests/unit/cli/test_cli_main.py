@@ -86,20 +86,6 @@ def test_a_reader_that_goes_away(lab: Lab) -> None:
         assert process.wait() == 141
 
 
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        (["lab", "up", "-f", "x", "--dataplane", "native"], "dataplane native is not built yet"),
-        (["daemon", "--node", "n", "--dataplane", "native"], "dataplane native is not built yet"),
-    ],
-)
-def test_dataplanes_that_are_not_there(
-    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(argv) == 1
-    assert capsys.readouterr().err == f"pylb: {words} in this version: choose python\n"
-
-
 def test_what_a_daemon_and_exec_need(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,10 +6,10 @@ import struct
 from functools import cache
 
 from pylb.dataplane.base import Output, OverlayPort, Packet
-from pylb.dataplane.python.datapath import PythonDataplane
-from pylb.plan.tables import FrontendKind
+from pylb.plan.tables import FrontendKind, Plan
 from pylb.wire import icmp, ipv4, vxlan
 from pylb.wire.checksum import checksum, pseudo_sum, udp_check
+from tests.dataplanes import AnyDataplane, make
 from tests.unit.dataplane.net import (
     CLIENT,
     ICMP,
@@ -19,6 +19,7 @@ from tests.unit.dataplane.net import (
     POD_A,
     POD_B,
     POD_REMOTE,
+    SECRET,
     TCP,
     UDP,
     VIP,
@@ -26,10 +27,10 @@ from tests.unit.dataplane.net import (
     VIP_UDP,
     backend,
     datagram,
-    dataplane,
     frontend,
     ip,
     ping,
+    plan,
     prefix,
     segment,
     syn,
@@ -41,15 +42,21 @@ UNALLOCATED = ip("10.96.7.7")
 MORE, DONT = 0x2000, 0x4000
 
 
-def victim(overlay: str = "vxlan") -> PythonDataplane:
-    """A node with a Service of every kind and a connection from A to it, to POD_REMOTE and out."""
-    dp = dataplane(
+def victim_plan(overlay: str = "vxlan") -> Plan:
+    """A Service of every kind."""
+    return plan(
         frontend(VIP, 80, [backend(POD_B)]),
         frontend(VIP_EMPTY, 80, []),
         frontend(VIP_UDP, 53, [backend(POD_B, 53), backend(POD_REMOTE, 53)], protocol=UDP),
         frontend(NODE, 30080, [backend(POD_REMOTE)], kind=FrontendKind.NODE_PORT),
         overlay=overlay,
     )
+
+
+def victim(overlay: str = "vxlan") -> AnyDataplane:
+    """A node with `victim_plan` and a connection from A to it, to POD_REMOTE and out."""
+    dp = make(SECRET, 1024)
+    dp.load(victim_plan(overlay), 0)
     for each in valid():
         dp.process([tun(each)], 0)
     return dp
@@ -123,7 +130,7 @@ QUOTE = datagram(POD_A, 5000, INTERNET, 53)
 GRE_1 = ipv4.build(POD_A, INTERNET, 47, b"\x20\x01\x88\x0b\0\4\0\7")
 
 
-def accounted(dp: PythonDataplane, packet: Packet, now: int = 0) -> Output:
+def accounted(dp: AnyDataplane, packet: Packet, now: int = 0) -> Output:
     """Process a packet: dropped under a name, held, or sent on; what is sent is right."""
     before = drops(dp)
     out = dp.process([packet], now)
@@ -137,7 +144,7 @@ def accounted(dp: PythonDataplane, packet: Packet, now: int = 0) -> Output:
     return out
 
 
-def drops(dp: PythonDataplane) -> int:
+def drops(dp: AnyDataplane) -> int:
     return sum(n for name, n in dp.counters().items() if name.startswith("drop_"))
 
 

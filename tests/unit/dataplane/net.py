@@ -5,7 +5,6 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from pylb.dataplane.base import NODE_TUN, Output, OverlayPort, Packet
-from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.dataplane.python.packet import Parsed, parse
 from pylb.plan.tables import (
     Backend,
@@ -18,6 +17,7 @@ from pylb.plan.tables import (
     Prefix,
 )
 from pylb.wire import icmp, tcp, udp, vxlan
+from tests.dataplanes import AnyDataplane, make
 
 SECOND = 1_000_000_000
 SECRET = bytes(range(16))
@@ -99,8 +99,8 @@ def plan(*frontends: Frontend, overlay: str = "vxlan", masquerade: bool = True) 
     )
 
 
-def dataplane(*frontends: Frontend, max_flows: int = 1024, **options: object) -> PythonDataplane:
-    made = PythonDataplane(SECRET, max_flows)
+def dataplane(*frontends: Frontend, max_flows: int = 1024, **options: object) -> AnyDataplane:
+    made = make(SECRET, max_flows)
     made.load(plan(*frontends, **options), 0)  # type: ignore[arg-type]
     return made
 

@@ -6,6 +6,7 @@ import pytest
 
 from pylb.dataplane.base import DropReason, EventKind, FlowFilter, Output
 from pylb.wire import ipv4
+from tests.dataplanes import AnyDataplane
 from tests.unit.dataplane.net import (
     INTERNET,
     NODE,
@@ -138,7 +139,7 @@ def test_a_timeout_that_shrinks_is_obeyed() -> None:
     assert kinds(dp.advance(10 * SECOND)) == [("DESTROY", 0)]
 
 
-def test_a_full_table_evicts_the_least_recently_used_unassured_flow() -> None:
+def test_a_full_table_evicts_the_unassured_flow_that_was_not_renewed_for_the_longest() -> None:
     dp = dataplane(max_flows=3)
     for port in (1, 2, 3):
         dp.process([tun(datagram(POD_A, port, POD_B, 53))], port)
@@ -150,6 +151,60 @@ def test_a_full_table_evicts_the_least_recently_used_unassured_flow() -> None:
     ]
     assert dp.counters()["early_drop"] == 1
     assert [f.original.sport for f in dp.flows(5)] == [1, 3, 4]
+
+
+def victims(dp: AnyDataplane, now: int) -> list[int]:
+    """Source ports of the flows in the order in which new ones evict them."""
+    gone = []
+    for port in range(9000, 9000 + len(list(dp.flows(now)))):
+        out = dp.process([tun(syn(POD_B, port, POD_A, 99))], now)
+        gone += [e.flow.original.sport for e in out.events if e.kind is EventKind.DESTROY]
+    return gone
+
+
+def test_a_packet_that_renews_nothing_does_not_keep_its_flow() -> None:
+    """A SYN that comes again without an answer (RFC 9293) is no sign of life."""
+    dp = dataplane(max_flows=3)
+    for now, raw in enumerate(
+        (
+            syn(POD_A, 1, POD_B, 80),
+            syn(POD_A, 2, POD_B, 80),
+            syn(POD_A, 3, POD_B, 80),
+            syn(POD_A, 1, POD_B, 80),
+        )
+    ):
+        dp.process([tun(raw)], now)
+    assert victims(dp, 9) == [1, 2, 3]
+
+
+def test_whatever_their_timeouts_the_oldest_renewal_goes_first() -> None:
+    """600, 120 and 30 seconds: not the one that has the least left."""
+    dp = dataplane(max_flows=4)
+    generic = ipv4.build(POD_A, POD_B, 99, b"x")
+    for now, raw in enumerate((datagram(POD_A, 1, POD_B, 53), generic, syn(POD_A, 3, POD_B, 80))):
+        dp.process([tun(raw)], now)
+    dp.process([tun(datagram(POD_A, 1, POD_B, 53))], 5)
+    # Renewed at the same time as the first: of these two the shorter timeout goes first.
+    dp.process([tun(syn(POD_A, 4, POD_B, 80))], 5)
+    assert victims(dp, 9) == [0, 3, 1, 4]
+
+
+def test_dead_flows_keep_their_room_until_their_end_is_told() -> None:
+    dp = dataplane(max_flows=3)
+    for port in (1, 2):
+        dp.process([tun(datagram(POD_A, port, POD_B, 53))], port)
+    # Noticed to be dead, and new again: two records of one flow.
+    out = dp.process([tun(datagram(POD_A, 2, POD_B, 53))], 40 * SECOND)
+    assert kinds(out) == [("NEW", 30)]
+    assert dp.counters()["flows"] == 2
+    out = dp.process([tun(datagram(POD_A, 4, POD_B, 53))], 40 * SECOND)
+    assert [(e.kind.name, e.flow.original.sport) for e in out.events] == [
+        ("DESTROY", 1),
+        ("DESTROY", 2),
+        ("NEW", 4),
+    ]
+    assert dp.counters()["early_drop"] == 0
+    assert dp.advance(40 * SECOND).events == []
 
 
 def test_a_table_full_of_assured_flows_refuses_new_ones_by_name() -> None:

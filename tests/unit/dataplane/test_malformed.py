@@ -10,8 +10,8 @@ import struct
 import pytest
 
 from pylb.dataplane.base import DropReason, OverlayPort, Packet
-from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.wire import flannel_udp, icmp, ipv4, vxlan
+from tests.dataplanes import make
 from tests.unit.dataplane.damage import (
     DATAGRAM,
     GRE_1,
@@ -159,7 +159,7 @@ def test_each_kind_of_damage_has_its_name(packet: Packet, reason: DropReason) ->
 
 
 def test_without_a_plan_everything_is_dropped() -> None:
-    dp = PythonDataplane(bytes(16))
+    dp = make(bytes(16))
     for packet in (tun(SYN), from_peer(SYN), tun(b"")):
         assert [d.reason for d in dp.process([packet], 0).dropped] == [R.NO_PLAN]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from pylb.dataplane.base import DropReason, OverlayPort
-from pylb.wire import icmp
+from pylb.wire import icmp, ipv4
+from tests.unit.dataplane.damage import mend
 from tests.unit.dataplane.net import (
     BRIDGE,
     NODE,
@@ -43,6 +44,18 @@ def test_time_exceeded_of_the_kernel_reaches_a_remote_pod(source: int, tracked: 
     assert (error.src, error.dst) == (TUNNEL, POD_REMOTE)
     assert error.checksum_ok()
     assert bytes(error.data[28 : 28 + len(asked)]) == asked
+
+
+def test_an_error_that_is_too_big_is_dropped_without_another() -> None:
+    """RFC 1122 section 3.2.2: no ICMP error is ever sent about one."""
+    dp = dataplane()
+    dp.process([from_peer(datagram(POD_REMOTE, 5000, POD_A, 9))], 0)
+    quoted = datagram(POD_REMOTE, 5000, POD_A, 9, bytes(1500))
+    raw = bytearray(ipv4.build(POD_A, POD_REMOTE, 1, icmp.message(3, 3, 0, quoted)))
+    raw[6:8] = b"\x40\0"
+    out = dp.process([tun(mend(bytes(raw)))], 0)
+    assert [d.reason for d in out.dropped] == [DropReason.TOO_BIG]
+    assert not out.sent
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,15 @@ def test_three_retransmissions_lower_the_timeout(conn: Connection) -> None:
     assert conn.flow == ("ESTABLISHED", 300, True, True)
 
 
+def test_many_more_retransmissions_change_nothing(conn: Connection) -> None:
+    conn.handshake()
+    for _ in range(300):
+        conn.go(("c", A, 101, 501, b"x" * 10))
+    assert conn.flow == ("ESTABLISHED", 300, True, True)
+    conn.go(("s", A, 501, 111))
+    assert conn.flow == ("ESTABLISHED", 432000, True, True)
+
+
 def test_simultaneous_open(conn: Connection) -> None:
     conn.go(("c", S, 100, 0), ("s", S, 500, 0))
     assert conn.flow[0] == "SYN_SENT2"
@@ -216,6 +225,7 @@ def test_window_scaling_is_honoured_only_when_both_offer_it() -> None:
     assert dp.counters()["invalid"] == 0
 
 
+@pytest.mark.python_only
 def test_every_cell_of_the_table_is_a_state_or_a_verdict() -> None:
     for direction in tcp.TRANSITIONS:
         assert len(direction) == len(tcp.Kind)

@@ -10,7 +10,9 @@ import pytest
 
 from pylb.control.paths import NodePaths
 from pylb.node import daemon, folder, tun
+from pylb.node.desired import Desired
 from pylb.node.errors import NodeError
+from pylb.node.plumbing import Names, Plumbing
 from pylb.node.tun import Tun
 
 
@@ -107,9 +109,11 @@ def test_clean_leaves_a_labs_folder_as_it_is(tmp_path: Path) -> None:
     assert {path.name for path in paths.root.iterdir()} == {"lock", "secret", "hostname"}
 
 
-def test_names_are_checked() -> None:
+def test_names_are_checked(tmp_path: Path) -> None:
+    desired = Desired("node1", None)
+    plumbing = Plumbing(Names(), tmp_path / "plumbing.json")
     with pytest.raises(NodeError, match="dataplane turbo"):
-        daemon._dataplane("turbo", bytes(16))
+        daemon._userspace(desired, "turbo", bytes(16), plumbing)
     with pytest.raises(NodeError, match="overlay geneve: expected one of vxlan, udp, host-gw"):
         daemon._overlay("geneve")
 

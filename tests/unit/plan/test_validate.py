@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.plan.compile import compile, validate, validate_delta
 from pylb.plan.tables import (
     Backend,
@@ -22,6 +21,7 @@ from pylb.plan.tables import (
     Timeouts,
 )
 from pylb.policy.model import Endpoint, ServiceType
+from tests.dataplanes import DATAPLANES
 from tests.unit.plan.test_compile import LOCAL, REMOTE, ip, policy, service, slice_of
 
 PLAN = compile(
@@ -102,11 +102,12 @@ WRONG: list[tuple[str, Plan, str]] = [
 def test_a_wrong_plan_is_refused_and_the_loaded_one_stays(plan: Plan, says: str) -> None:
     with pytest.raises(PlanError, match=says):
         validate(plan)
-    dataplane = PythonDataplane(bytes(16))
-    dataplane.load(PLAN, 0)
-    with pytest.raises(PlanError, match=says):
-        dataplane.change(Delta(replace=plan), 0)
-    assert dataplane.generation == 1
+    for made in DATAPLANES.values():
+        dataplane = made(bytes(16), 8)
+        dataplane.load(PLAN, 0)
+        with pytest.raises(PlanError, match=says):
+            dataplane.change(Delta(replace=plan), 0)
+        assert dataplane.generation == 1
 
 
 GONE = FrontendKey(ip("10.96.9.9"), 80, 6)
@@ -136,11 +137,12 @@ WRONG_DELTAS: list[tuple[str, Delta, str]] = [
 def test_a_wrong_delta_is_refused_and_the_loaded_plan_stays(delta: Delta, says: str) -> None:
     with pytest.raises(PlanError, match=says):
         validate_delta(PLAN, delta)
-    dataplane = PythonDataplane(bytes(16))
-    dataplane.load(PLAN, 0)
-    with pytest.raises(PlanError, match=says):
-        dataplane.change(delta, 0)
-    assert dataplane.generation == 1
+    for made in DATAPLANES.values():
+        dataplane = made(bytes(16), 8)
+        dataplane.load(PLAN, 0)
+        with pytest.raises(PlanError, match=says):
+            dataplane.change(delta, 0)
+        assert dataplane.generation == 1
 
 
 def test_a_good_delta_passes() -> None:

@@ -11,6 +11,11 @@ Times are nanoseconds.  A flow is dead when now >= its deadline.  Deadlines sit
 in a heap whose entries are let go stale: an entry that comes up too early is put
 back with the flow's real deadline, so a packet that renews a timeout costs no
 heap operation.
+
+Of a flow that is dead a record stays until its DESTROY is told, and ``max_flows``
+bounds them all.  Flows that are not assured stand in one queue for each number of
+seconds that a timeout can be, in the order of their last renewals: the head of the
+oldest renewal is the next victim, and finding it takes no search.
 """
 
 from __future__ import annotations
@@ -59,6 +64,7 @@ class Flow:
         "reply",
         "rewrite_original",
         "rewrite_reply",
+        "seconds",
         "seen_reply",
         "started",
         "tcp",
@@ -74,6 +80,7 @@ class Flow:
         self.started = now
         self.deadline = now
         self.queued = -1
+        self.seconds = 0
         self.alive = True
         self.seen_reply = self.assured = False
         self.packets = [0, 0]
@@ -107,7 +114,10 @@ class Flow:
 
 
 class Table:
-    """At most ``max_flows`` flows; events of changes are appended to ``events``."""
+    """At most ``max_flows`` records; events of changes are appended to ``events``.
+
+    A record is a live flow or a dead one whose DESTROY is still to be told.
+    """
 
     def __init__(self, max_flows: int) -> None:
         self.max_flows = max_flows
@@ -115,7 +125,8 @@ class Table:
         self.early_drops = 0
         self._by_tuple: dict[FlowTuple, tuple[Flow, int]] = {}
         self._flows: dict[int, Flow] = {}
-        self._unassured: OrderedDict[int, Flow] = OrderedDict()
+        # By seconds of the last renewal: flows by id, the longest not renewed first.
+        self._unassured: dict[int, OrderedDict[int, Flow]] = {}
         self._deadlines: list[tuple[int, int, Flow]] = []
         self._expired: list[Flow] = []
         self._next_id = 1
@@ -142,19 +153,27 @@ class Table:
     def make_room(self, now: int) -> bool:
         """True when one more flow fits, after evicting the victim if need be.
 
-        Dead flows go first, then the least recently used flow that is not
-        assured (the kernel's early_drop, made exact).
+        Dead flows go first, with their events, then the flow that was not renewed for
+        the longest time among those that are not assured (the kernel's early_drop,
+        made exact).
         """
-        if len(self._flows) < self.max_flows:
+        if len(self._flows) + len(self._expired) < self.max_flows:
             return True
         self._collect(now)
-        if len(self._flows) < self.max_flows:
+        if self._expired:
+            self._bury(now)
             return True
-        if not self._unassured:
+        victim = self._victim()
+        if victim is None:
             return False
         self.early_drops += 1
-        self.destroy(next(iter(self._unassured.values())), now)
+        self.destroy(victim, now)
         return True
+
+    def _victim(self) -> Flow | None:
+        """Of equally old renewals the one with the fewer seconds; None: all are assured."""
+        heads = (next(iter(queue.values())) for queue in self._unassured.values() if queue)
+        return min(heads, key=lambda f: (f.deadline - f.seconds * SECOND, f.seconds), default=None)
 
     def create(self, original: FlowTuple, reply: FlowTuple, now: int) -> Flow:
         """A new flow in the table; the caller has made room and checked for clashes."""
@@ -163,7 +182,6 @@ class Table:
         self._flows[flow.id] = flow
         self._by_tuple[reply] = (flow, REPLY)
         self._by_tuple[original] = (flow, ORIGINAL)
-        self._unassured[flow.id] = flow
         return flow
 
     def announce(self, kind: EventKind, flow: Flow, now: int) -> None:
@@ -171,7 +189,11 @@ class Table:
         self.events.append(Event(kind, flow.view(now), now))
 
     def renew(self, flow: Flow, seconds: int, now: int) -> None:
-        """Give the flow ``seconds`` from now."""
+        """Give the flow ``seconds`` from now; it is the most recently renewed of these."""
+        if not flow.assured:
+            self._leave_queue(flow)
+            self._unassured.setdefault(seconds, OrderedDict())[flow.id] = flow
+        flow.seconds = seconds
         flow.deadline = deadline = now + seconds * SECOND
         if flow.queued < 0 or deadline < flow.queued:
             flow.queued = deadline
@@ -187,15 +209,15 @@ class Table:
         self._deadlines = [(flow.deadline, flow.id, flow) for flow in self._flows.values()]
         heapq.heapify(self._deadlines)
 
-    def used(self, flow: Flow) -> None:
-        """A packet of the flow passed: it is the most recently used."""
-        if not flow.assured:
-            self._unassured.move_to_end(flow.id)
-
     def assure(self, flow: Flow) -> None:
         """The flow is no longer a candidate for eviction."""
         flow.assured = True
-        self._unassured.pop(flow.id, None)
+        self._leave_queue(flow)
+
+    def _leave_queue(self, flow: Flow) -> None:
+        queue = self._unassured.get(flow.seconds)
+        if queue is not None:
+            queue.pop(flow.id, None)
 
     def destroy(self, flow: Flow, now: int) -> None:
         """Remove the flow at once, with its event."""
@@ -206,6 +228,10 @@ class Table:
     def advance(self, now: int) -> None:
         """Destroy what is dead at ``now``, in order of (deadline, creation)."""
         self._collect(now)
+        self._bury(now)
+
+    def _bury(self, now: int) -> None:
+        """Tell the end of all that is dead."""
         self._expired.sort(key=lambda flow: (flow.deadline, flow.id))
         for flow in self._expired:
             self.announce(EventKind.DESTROY, flow, now)
@@ -255,7 +281,7 @@ class Table:
             found = self._by_tuple.get(key)
             if found is not None and found[0] is flow:
                 del self._by_tuple[key]
-        self._unassured.pop(flow.id, None)
+        self._leave_queue(flow)
 
 
 def may_open(packet: Parsed) -> bool:
@@ -305,7 +331,6 @@ def track(
         if streams and not flow.assured and _is_stream(flow, packet.protocol, now):
             table.assure(flow)
             changed = True
-    table.used(flow)
     flow.packets[direction] += 1
     flow.bytes[direction] += len(packet.data)
     if direction == REPLY and not flow.seen_reply:

@@ -475,9 +475,12 @@ class PythonDataplane:
             out.sent.append(Packet(NODE_TUN, bytes(piece.data)))
 
     def _too_big(self, loaded: Loaded, job: _Job, out: Output) -> None:
-        """Tell the sender the MTU behind us (RFC 1191), quoting the packet as it was sent."""
+        """Tell the sender the MTU behind us (RFC 1191), quoting the packet as it was sent.
+
+        Not about an ICMP error: none is ever sent about one (RFC 1122 section 3.2.2).
+        """
         plan = loaded.plan
-        if job.from_tun:
+        if job.from_tun and not job.packet.is_icmp_error:
             sent = job.origin.data
             sender = int.from_bytes(sent[12:16], "big")
             source = plan.bridge_ip if sender in plan.pod_cidr else plan.node_ip

@@ -529,7 +529,8 @@ class Tracker:
         window = segment.window
         if not segment.flags & SYN:
             window <<= sender.scale
-        reach = window + ((sack - ack) & 0xFFFFFFFF)
+        # The kernel's windows have 32 bits: what numbers out of reach add up to wraps.
+        reach = (window + ((sack - ack) & 0xFFFFFFFF)) & 0xFFFFFFFF
         sender.max_window = max(sender.max_window, reach)
         if _before(sender.end, end):
             sender.end = end
@@ -541,7 +542,8 @@ class Tracker:
             elif _before(sender.max_ack, ack):
                 sender.max_ack = ack
         if receiver.max_window and _before(sender.max_end, end):
-            receiver.max_window += (end - sender.max_end) & 0xFFFFFFFF
+            grown = receiver.max_window + ((end - sender.max_end) & 0xFFFFFFFF)
+            receiver.max_window = grown & 0xFFFFFFFF
         edge = (sack + window) & 0xFFFFFFFF
         if _before((receiver.max_end - 1) & 0xFFFFFFFF, edge):
             receiver.max_end = (edge + (window == 0)) & 0xFFFFFFFF
@@ -551,7 +553,7 @@ class Tracker:
     def _count_retransmission(self, direction: int, numbers: tuple[int, int, int, int]) -> None:
         last = (self.last_seq, self.last_ack, self.last_end, self.last_window)
         if self.last_direction == direction and last == numbers:
-            self.retrans += 1
+            self.retrans = min(self.retrans + 1, _MAX_RETRANS)
             return
         self.last_direction = direction
         self.last_seq, self.last_ack, self.last_end, self.last_window = numbers

@@ -1,0 +1,199 @@
+"""From a plan or a delta to what csrc/pylb.h takes of it, in a few long buffers.
+
+C knows a Service by a number.  `Names` gives the numbers out; a flow keeps its own
+for as long as it lives, so a number is not given to another name while a flow, or
+an event that was not yet taken, may have it.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple
+from typing import Any
+
+from pylb import _core
+from pylb.plan.tables import Delta, Frontend, FrontendKey, Peer, Plan
+
+_ffi, _lib = _core.ffi, _core.lib
+
+_FRONTEND = struct.Struct("=IHBBBBHIII")
+_BACKEND = struct.Struct("=IHHI")
+_PEER = struct.Struct("=III6s2x")
+for _name, _layout in (("frontend", _FRONTEND), ("backend", _BACKEND), ("peer", _PEER)):
+    assert _ffi.sizeof(f"struct pylb_{_name}") == _layout.size, _name
+assert array("I").itemsize == 4
+
+_SCHEDULERS = {"random": _lib.PYLB_RANDOM, "rr": _lib.PYLB_ROUND_ROBIN}
+_OVERLAYS = {
+    "vxlan": _lib.PYLB_VXLAN,
+    "udp": _lib.PYLB_FLANNEL_UDP,
+    "host-gw": _lib.PYLB_HOST_GW,
+}
+
+MOST_NAMES = 1 << 24
+SLACK = 1024
+"""Names that may be kept in vain before `Names.compact` is worth its time."""
+
+
+class Names:
+    """Services' names and their numbers."""
+
+    def __init__(self) -> None:
+        self._names: list[str | None] = []
+        self._numbers: dict[str, int] = {}
+        self._free: list[int] = []
+        self._unused: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> str:
+        name = self._names[number]
+        assert name is not None, f"the number {number} is nobody's"
+        return name
+
+    def number(self, name: str) -> int:
+        """The name's number, a new one if it has none; raises OverflowError without one left."""
+        number = self._numbers.get(name)
+        if number is None:
+            if self._free:
+                number = self._free.pop()
+                self._names[number] = name
+            else:
+                number = len(self._names)
+                if number == MOST_NAMES:
+                    raise OverflowError(f"expected fewer than {MOST_NAMES} names of Services")
+                self._names.append(name)
+            self._numbers[name] = number
+        return number
+
+    def worth_compacting(self, live: int) -> bool:
+        """There are many more names than the ``live`` ones."""
+        return len(self._numbers) > 2 * live + SLACK
+
+    def compact(self, used: set[int]) -> None:
+        """Forget names that have no number in ``used``, and had none the last time.
+
+        A dead flow whose DESTROY was not yet told is in no list, so one look is not
+        enough; by the next one it has been told.
+        """
+        unused = {number for number in self._numbers.values() if number not in used}
+        for number in unused & self._unused:
+            name = self._names[number]
+            assert name is not None
+            del self._numbers[name]
+            self._names[number] = None
+            self._free.append(number)
+        self._unused = unused - self._unused
+
+
+class Packed:
+    """A ``struct pylb_change`` and the memory that it points to."""
+
+    def __init__(self) -> None:
+        self.change = _ffi.new("struct pylb_change *")
+        self._held: list[object] = []
+
+    def array(self, of: str, data: bytes | array[int]) -> Any:
+        """``data`` as an array of ``struct``s or integers, kept as long as this is."""
+        pointer = _ffi.from_buffer(f"{of}[]", data)
+        self._held.append(pointer)
+        return pointer
+
+    def node(self, plan: Plan) -> None:
+        """What the plan says of the node itself."""
+        overlay = plan.overlay
+        low, high = plan.masquerade_ports
+        node = _ffi.new(
+            "struct pylb_node_config *",
+            {
+                "node_ip": plan.node_ip,
+                "bridge_ip": plan.bridge_ip,
+                "tunnel_ip": plan.tunnel_ip,
+                "pod_cidr": plan.pod_cidr.address,
+                "pod_mask": plan.pod_cidr.mask,
+                "service_cidr": plan.service_cidr.address,
+                "service_mask": plan.service_cidr.mask,
+                "vni": overlay.vni,
+                "mtu": overlay.mtu,
+                "timeouts": astuple(plan.timeouts),
+                "masquerade_low": low,
+                "masquerade_high": high,
+                "masquerade": plan.masquerade,
+                "overlay": _OVERLAYS[overlay.kind],
+                "mac": overlay.mac,
+            },
+        )
+        self._held.append(node)
+        self.change.node = node
+
+    def peers(self, peers: Iterable[Peer]) -> None:
+        """All peers."""
+        packed = [_PEER.pack(p.address, *_prefix(p), p.mac) for p in peers]
+        self.change.peers = self.array("struct pylb_peer", b"".join(packed))
+        self.change.n_peers = len(packed)
+        self.change.set_peers = 1
+
+    def frontends(self, frontends: Iterable[Frontend], names: Names) -> None:
+        """Frontends to set, each with those of its backends that take new flows."""
+        pack_frontend, pack_backend = _FRONTEND.pack, _BACKEND.pack
+        number = names.number
+        packed: list[bytes] = []
+        packed_backends: list[bytes] = []
+        first = 0
+        for key, kind, service, scheduler, backends, active, local_only in frontends:
+            for i in active:
+                address, port, weight, local, _ = backends[i]
+                packed_backends.append(pack_backend(address, port, weight, local))
+            count = len(active)
+            turn = _SCHEDULERS[scheduler]
+            packed.append(
+                pack_frontend(*key, kind, turn, local_only, 0, number(service), first, count)
+            )
+            first += count
+        change = self.change
+        change.frontends = self.array("struct pylb_frontend", b"".join(packed))
+        change.n_frontends = len(packed)
+        change.backends = self.array("struct pylb_backend", b"".join(packed_backends))
+        change.n_backends = first
+
+    def removed(self, keys: Iterable[FrontendKey]) -> None:
+        """Frontends that are no more."""
+        packed = [_FRONTEND.pack(*key, 0, 0, 0, 0, 0, 0, 0) for key in keys]
+        self.change.removed = self.array("struct pylb_frontend", b"".join(packed))
+        self.change.n_removed = len(packed)
+
+    def addresses(self, addresses: Mapping[int, int]) -> None:
+        """How many pods and endpoints have an address; 0: none any more."""
+        change = self.change
+        change.addresses = self.array("uint32_t", array("I", addresses.keys()))
+        change.holders = self.array("uint32_t", array("I", addresses.values()))
+        change.n_addresses = len(addresses)
+
+
+def pack_plan(plan: Plan, names: Names) -> Packed:
+    """A whole plan; of what was before, only the turns of ``rr`` stay."""
+    packed = Packed()
+    packed.change.whole = 1
+    packed.node(plan)
+    packed.peers(plan.peers.values())
+    packed.frontends(plan.frontends.values(), names)
+    packed.addresses(plan.addresses)
+    return packed
+
+
+def pack_delta(plan: Plan, delta: Delta, names: Names) -> Packed:
+    """What a delta without ``replace`` changes; ``plan`` is what it leads to."""
+    packed = Packed()
+    if delta.peers:
+        packed.peers(plan.peers.values())
+    packed.frontends((f for f in delta.frontends.values() if f is not None), names)
+    packed.removed(key for key, f in delta.frontends.items() if f is None)
+    packed.addresses(delta.addresses)
+    return packed
+
+
+def _prefix(peer: Peer) -> tuple[int, int]:
+    return peer.subnet.address, peer.subnet.mask

@@ -1,0 +1,136 @@
+"""What the native dataplane has besides the interface, and what it shares with its header."""
+
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pylb import _core
+from pylb.dataplane.base import DropReason, EventKind, FlowFilter
+from pylb.dataplane.native.datapath import MOST_FLOWS, NativeDataplane
+from pylb.dataplane.native.loading import SLACK, Names
+from pylb.dataplane.python.datapath import PythonDataplane
+from pylb.plan.tables import FrontendKind, Timeouts
+from tests.unit.dataplane.net import POD_A, POD_B, SECOND, datagram, plan, tun
+
+pytestmark = pytest.mark.python_only
+
+lib = _core.lib
+CSRC = Path(__file__).resolve().parents[3] / "csrc"
+
+
+def native(max_flows: int = 64) -> NativeDataplane:
+    made = NativeDataplane(bytes(16), max_flows)
+    made.load(plan(), 0)
+    return made
+
+
+class TestTheHeader:
+    """csrc/pylb.h promises the order of these."""
+
+    def test_drop_reasons(self) -> None:
+        assert [getattr(lib, f"PYLB_DROP_{r.name}") for r in DropReason] == list(
+            range(lib.PYLB_DROPS)
+        )
+
+    def test_counters(self) -> None:
+        names = list(PythonDataplane(bytes(16)).counters())[: lib.PYLB_COUNTS]
+        assert [getattr(lib, f"PYLB_COUNT_{n.upper()}") for n in names] == list(range(len(names)))
+        assert len(names) == lib.PYLB_COUNTS
+        assert list(native().counters()) == list(PythonDataplane(bytes(16)).counters())
+
+    def test_timeouts(self) -> None:
+        names = [field.name.upper() for field in fields(Timeouts)]
+        assert [getattr(lib, f"PYLB_{name}") for name in names] == list(range(lib.PYLB_TIMEOUTS))
+
+    def test_the_most_flows(self) -> None:
+        header = (CSRC / "flow.h").read_text(encoding="utf-8")
+        (most,) = re.findall(r"#define MOST_FLOWS\s+(0x[0-9a-f]+)u", header)
+        assert int(most, 16) == MOST_FLOWS
+
+    @pytest.mark.parametrize("kind", [*FrontendKind, *EventKind], ids=str)
+    def test_kinds(self, kind: FrontendKind | EventKind) -> None:
+        number = kind.value if isinstance(kind, FrontendKind) else list(EventKind).index(kind)
+        assert getattr(lib, f"PYLB_{kind.name}") == number
+
+
+class TestEvents:
+    def test_those_that_nobody_took_are_taken_once(self) -> None:
+        dataplane = native()
+        dataplane.process([tun(datagram(POD_A, 1, POD_B, 53))], 0)
+        assert dataplane.take_events() == []
+        (flow,) = dataplane.flows(0)
+        assert lib.pylb_destroy(dataplane.handle, 0xFFFF, flow.id, 0) == 0
+        count, out = dataplane.delete(FlowFilter(), 5)
+        assert count == 1
+        assert [(e.kind, e.at, e.flow.id) for e in out.events] == [(EventKind.DESTROY, 5, flow.id)]
+        assert dataplane.take_events() == []
+
+    def test_none_are_recorded_while_none_are_wanted(self) -> None:
+        dataplane = native()
+        assert dataplane.want_events(False) == 0
+        assert not dataplane.process([tun(datagram(POD_A, 1, POD_B, 53))], 0).events
+        assert dataplane.want_events(True) == 0
+        assert len(dataplane.process([tun(datagram(POD_A, 2, POD_B, 53))], 0).events) == 1
+
+
+def test_a_deadline_comes_up_once_and_is_not_passed() -> None:
+    dataplane = native()
+    assert dataplane.next_deadline() is None
+    dataplane.process([tun(datagram(POD_A, 1, POD_B, 53))], 0)
+    now = calls = 0
+    while (at := dataplane.next_deadline()) is not None:
+        assert now < at <= 30 * SECOND
+        now, calls = at, calls + 1
+        gone = dataplane.advance(now).events
+        assert bool(gone) is (now == 30 * SECOND)
+    assert now == 30 * SECOND
+    assert calls < 20, "woken up more often than timers need"
+
+
+def test_its_memory_goes_with_it() -> None:
+    made = native()
+    gone = weakref.ref(made)
+    del made
+    gc.collect()
+    assert gone() is None
+
+
+class TestNames:
+    def test_a_name_keeps_its_number(self) -> None:
+        names = Names()
+        assert [names.number(n) for n in ("a", "b", "a")] == [0, 1, 0]
+        assert (names[0], names[1], len(names)) == ("a", "b", 2)
+
+    def test_a_number_is_free_when_two_looks_found_it_unused(self) -> None:
+        names = Names()
+        for name in "abc":
+            names.number(name)
+        names.compact({0})
+        assert names[2] == "c", "a dead flow may still have to be told of"
+        names.compact({0, 1})
+        assert len(names) == 2
+        assert names.number("d") == 2
+        assert (names[0], names[1], names[2]) == ("a", "b", "d")
+
+    def test_a_name_that_is_used_again_in_between_stays(self) -> None:
+        names = Names()
+        names.number("a")
+        names.compact(set())
+        names.compact({0})
+        names.compact(set())
+        assert names[0] == "a"
+        names.compact(set())
+        assert len(names) == 0
+
+    def test_when_it_is_worth_it(self) -> None:
+        names = Names()
+        for i in range(SLACK + 200):
+            names.number(str(i))
+        assert not names.worth_compacting(100)
+        assert names.worth_compacting(99)
