@@ -6,12 +6,14 @@
  * ===================
  *
  * The flow table is larger than any cache: taken by themselves, packets of random flows
- * would each wait for memory twice, for the index and for the flow.  So both are asked
- * for some packets ahead, in two steps, for where the flow lies is in the index.
+ * would each wait for memory several times: for the index, for the flow, and for the
+ * flow's neighbours in its list, if it moves there.  So these are asked for some packets
+ * ahead, step by step, for each says where the next one lies.
  */
 #include "batch.h"
 
 #define AHEAD	8	/* packets between the steps */
+#define STEPS	3
 
 /**
  * batch_handle() - Handle what has been received, send what it becomes, begin anew
@@ -26,18 +28,21 @@ void batch_handle(struct pylb_dataplane *dp, struct gro *g, uint64_t now,
 		  void (*transmit)(void *context), void *context)
 {
 	gro_finish(g);
-	for (uint32_t i = 0; i < g->n_runs + 2 * AHEAD; i++) {
+	for (uint32_t i = 0; i < g->n_runs + STEPS * AHEAD; i++) {
 		struct run *r;
 
 		if (i < g->n_runs)
 			table_prefetch(dp->table, g->runs[i].packet.hash);
 		if (i >= AHEAD && i - AHEAD < g->n_runs)
 			table_prefetch_flow(dp->table, g->runs[i - AHEAD].packet.hash);
-		if (i < 2 * AHEAD)
+		if (i >= 2 * AHEAD && i - 2 * AHEAD < g->n_runs)
+			table_prefetch_neighbours(dp->table,
+						  g->runs[i - 2 * AHEAD].packet.hash);
+		if (i < STEPS * AHEAD)
 			continue;
 		if (!datapath_has_room(dp))
 			transmit(context);
-		r = &g->runs[i - 2 * AHEAD];
+		r = &g->runs[i - STEPS * AHEAD];
 		datapath_receive(dp, &r->packet, &r->origin, now);
 	}
 	transmit(context);

@@ -253,6 +253,21 @@ void index_prefetch_flow(const struct index *x, const struct flow *flows, uint64
 }
 
 /**
+ * index_hint() - The flow that a look-up will probably find
+ * @x:		Index
+ * @hash:	index_hash()
+ *
+ * Return: slot, NO_FLOW when none is known
+ */
+uint32_t index_hint(const struct index *x, uint64_t hash)
+{
+	const struct bucket *b = &x->buckets[home(x, hash)];
+	uint32_t found = tagged(b, tag_of(hash));
+
+	return found ? (b->entry[__builtin_ctz(found)] & ENTRY_SLOT) - 1 : NO_FLOW;
+}
+
+/**
  * index_find() - The flow that has a tuple
  * @x:		Index
  * @flows:	By slot

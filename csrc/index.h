@@ -23,6 +23,7 @@ void index_end(struct index *x);
 uint64_t index_hash(const struct index *x, const struct tuple *t);
 void index_prefetch(const struct index *x, uint64_t hash);
 void index_prefetch_flow(const struct index *x, const struct flow *flows, uint64_t hash);
+uint32_t index_hint(const struct index *x, uint64_t hash);
 uint32_t index_find(const struct index *x, const struct flow *flows, const struct tuple *key,
 		    uint64_t hash, int *direction);
 void index_insert(struct index *x, uint64_t hash, uint32_t slot);

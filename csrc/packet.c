@@ -58,24 +58,40 @@ static inline uint8_t icmp_answer(uint8_t type)
 }
 
 /**
- * header_sum() - One's-complement sum of an IP header
+ * word16() - A word of the IP header as it lies in memory
+ * @at:	Where
+ *
+ * Return: its value in the machine's byte order, which is good enough to be summed (RFC
+ * 1071 section 2 (B))
+ */
+static inline uint16_t word16(const uint8_t *at)
+{
+	uint16_t word;
+
+	memcpy(&word, at, sizeof(word));
+	return word;
+}
+
+/**
+ * header_sum() - One's-complement sum of an IP header but for its checksum
  * @header:	The header
  * @length:	Its bytes, a multiple of 4, at least IP_HEADER
  *
- * Return: folded sum of the words as they lie in memory (RFC 1071 section 2 (B))
+ * Return: sum of the words as they lie in memory
  */
-static inline uint16_t header_sum(const uint8_t *header, uint32_t length)
+static inline uint64_t header_sum(const uint8_t *header, uint32_t length)
 {
-	uint32_t words[IP_HEADER / 4];
+	uint32_t before[2], behind[2], option;
 	uint64_t sum;
 
-	memcpy(words, header, sizeof(words));
-	sum = (uint64_t)words[0] + words[1] + words[2] + words[3] + words[4];
+	memcpy(before, header, sizeof(before));
+	memcpy(behind, header + ADDRESSES_AT, sizeof(behind));
+	sum = (uint64_t)before[0] + before[1] + word16(header + 8) + behind[0] + behind[1];
 	for (uint32_t at = IP_HEADER; at < length; at += 4) {
-		memcpy(words, header + at, 4);
-		sum += words[0];
+		memcpy(&option, header + at, sizeof(option));
+		sum += option;
 	}
-	return fold(sum);
+	return sum;
 }
 
 /**
@@ -116,7 +132,7 @@ static inline int parse_ip(struct packet *p, uint8_t *data, uint32_t len, bool w
 	if (whole) {
 		/* Link padding may follow. */
 		len = total;
-		if (header_sum(data, header) != 0xffff)
+		if (fold(header_sum(data, header) + word16(data + CHECK_AT)) != 0xffff)
 			return PYLB_DROP_BAD_IP_CHECKSUM;
 	}
 	*p = (struct packet){
@@ -341,10 +357,8 @@ void packet_set_ttl(struct packet *p, uint8_t ttl)
  */
 void packet_ip_checksum(uint8_t *header, uint32_t length)
 {
-	uint16_t check;
+	uint16_t check = (uint16_t)~fold(header_sum(header, length));
 
-	put16(header + CHECK_AT, 0);
-	check = (uint16_t)~header_sum(header, length);
 	memcpy(header + CHECK_AT, &check, sizeof(check));
 }
 

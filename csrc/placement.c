@@ -15,8 +15,8 @@
  *
  * How much there is to do is what the thread ran and what it waited to be run, in windows
  * of 10 ms (/proc/thread-self/schedstat; Documentation/scheduler/sched-stats.rst).  More
- * than half of a window sends it away at once, less than a fifth of several in a row
- * brings it back.
+ * than three quarters of a window send it away at once, less than two fifths of several
+ * in a row bring it back.
  */
 #include "placement.h"
 
@@ -24,8 +24,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define SPREAD_ABOVE	(PLACEMENT_WINDOW / 2)
-#define GATHER_BELOW	(PLACEMENT_WINDOW / 5)
+#define SPREAD_ABOVE	(PLACEMENT_WINDOW * 3 / 4)
+#define GATHER_BELOW	(PLACEMENT_WINDOW * 2 / 5)
 #define QUIET_WINDOWS	5
 
 /**

@@ -276,8 +276,10 @@ static uint64_t tick(struct pylb_pump *pump, uint64_t now)
 		watch(pump, pump->tun, EVENT_TUN);
 	pump->resting = false;
 	datapath_expire(dp, now);
-	if (table_advance(dp->table, now, ADVANCE))
-		return now;
+	if (table_advance(dp->table, now, ADVANCE)) {
+		/* The rest soon; with events that nobody takes, not at once. */
+		return now + SHORTEST_TICK / 50;
+	}
 	next = table_next_deadline(dp->table);
 	fragments = reassembler_next_deadline(dp->reassembler);
 	if (fragments < next)

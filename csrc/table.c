@@ -25,46 +25,7 @@
 
 #include <stdlib.h>
 
-#include "index.h"
 #include "pages.h"
-#include "timers.h"
-#include "wide.h"
-
-/**
- * struct table - The connection table
- * @flows:	By slot, max_flows and the timers' heads
- * @index:	Slots by tuple
- * @timers:	Slots by time
- * @wide:	High parts of counters
- * @events:	What has happened
- * @max_flows:	The most there may be
- * @n_slots:	How many slots were ever used: those below
- * @free:	First of the free ones among them
- * @expired:	First of the expired ones
- * @n_alive:	How many are alive
- * @n_expired:	How many are expired
- * @sorted:	The expired ones are in order
- * @first_dead:	No expired one's deadline is before this, nanoseconds
- * @next_id:	Of the next flow
- * @early_drops: How many were evicted
- */
-struct table {
-	struct flow *flows;
-	struct index index;
-	struct timers timers;
-	struct wide_counters wide;
-	struct events events;
-	uint32_t max_flows;
-	uint32_t n_slots;
-	uint32_t free;
-	uint32_t expired;
-	uint32_t n_alive;
-	uint32_t n_expired;
-	bool sorted;
-	uint64_t first_dead;
-	uint64_t next_id;
-	uint64_t early_drops;
-};
 
 /* The table itself */
 
@@ -123,109 +84,22 @@ void table_free(struct table *t)
 	free(t);
 }
 
-/**
- * table_hash() - Keyed hash of a tuple, to look it up
- * @t:		Table
- * @key:	Tuple
- *
- * Return: 64-bit hash
- */
-uint64_t table_hash(const struct table *t, const struct tuple *key)
-{
-	return index_hash(&t->index, key);
-}
-
-/**
- * table_prefetch() - Ask for what a look-up reads first
- * @t:		Table
- * @hash:	table_hash()
- */
-void table_prefetch(const struct table *t, uint64_t hash)
-{
-	index_prefetch(&t->index, hash);
-}
-
-/**
- * table_prefetch_flow() - Ask for the flow that a look-up will find
- * @t:		Table
- * @hash:	table_hash(), of which table_prefetch() was called a while ago
- */
-void table_prefetch_flow(const struct table *t, uint64_t hash)
-{
-	index_prefetch_flow(&t->index, t->flows, hash);
-}
-
-/**
- * table_flow() - The record in a slot
- * @t:		Table
- * @slot:	Slot, below table_slots()
- *
- * Return: the record
- */
-struct flow *table_flow(struct table *t, uint32_t slot)
-{
-	return &t->flows[slot];
-}
-
-/**
- * table_slots() - How many slots there are to be looked at
- * @t:	Table
- *
- * Return: a number above that of every slot in use
- */
-uint32_t table_slots(const struct table *t)
-{
-	return t->n_slots;
-}
-
-/**
- * table_size() - How many flows are alive
- * @t:	Table
- *
- * Return: their number, with those that are dead and have not been met
- */
-uint32_t table_size(const struct table *t)
-{
-	return t->n_alive;
-}
-
-/**
- * table_max() - The most flows there may be
- * @t:	Table
- *
- * Return: their number
- */
-uint32_t table_max(const struct table *t)
-{
-	return t->max_flows;
-}
-
-/**
- * table_early_drops() - How many flows were evicted
- * @t:	Table
- *
- * Return: their number
- */
-uint64_t table_early_drops(const struct table *t)
-{
-	return t->early_drops;
-}
-
 /* Flows */
 
 /**
- * hash_of() - Hash of one of a flow's tuples
+ * hash_both() - Hashes of a flow's tuples, whose buckets will be needed
  * @t:		Table
- * @f:		Flow
- * @direction:	Which
- *
- * Return: table_hash()
+ * @slot:	The flow's
+ * @hashes:	Out, by direction
  */
-static uint64_t hash_of(const struct table *t, const struct flow *f, int direction)
+static void hash_both(const struct table *t, uint32_t slot, uint64_t hashes[2])
 {
-	struct tuple key = flow_tuple(f, direction);
+	for (int direction = ORIGINAL; direction <= REPLY; direction++) {
+		struct tuple key = flow_tuple(&t->flows[slot], direction);
 
-	return index_hash(&t->index, &key);
+		hashes[direction] = index_hash(&t->index, &key);
+		index_prefetch(&t->index, hashes[direction]);
+	}
 }
 
 /**
@@ -275,15 +149,6 @@ const struct pylb_event *table_events(const struct table *t, size_t *count)
 }
 
 /**
- * table_clear_events() - Forget the events
- * @t:	Table
- */
-void table_clear_events(struct table *t)
-{
-	t->events.count = 0;
-}
-
-/**
  * table_want_events() - Record events from now on, or not
  * @t:		Table
  * @wanted:	Which
@@ -302,14 +167,13 @@ uint64_t table_want_events(struct table *t, bool wanted)
  * retire() - Take a flow out of the index: no packet finds it any more
  * @t:		Table
  * @slot:	The flow's
+ * @hashes:	Of its tuples
  */
-static void retire(struct table *t, uint32_t slot)
+static void retire(struct table *t, uint32_t slot, const uint64_t hashes[2])
 {
-	struct flow *f = &t->flows[slot];
-
-	index_remove(&t->index, hash_of(t, f, ORIGINAL), slot);
-	index_remove(&t->index, hash_of(t, f, REPLY), slot);
-	f->alive = 0;
+	index_remove(&t->index, hashes[ORIGINAL], slot);
+	index_remove(&t->index, hashes[REPLY], slot);
+	t->flows[slot].alive = 0;
 	t->n_alive--;
 }
 
@@ -317,12 +181,13 @@ static void retire(struct table *t, uint32_t slot)
  * expire() - Keep a dead flow until its DESTROY is told
  * @t:		Table
  * @slot:	The flow's; it is in none of the timers' lists
+ * @hashes:	Of its tuples
  */
-static void expire(struct table *t, uint32_t slot)
+static void expire(struct table *t, uint32_t slot, const uint64_t hashes[2])
 {
 	struct flow *f = &t->flows[slot];
 
-	retire(t, slot);
+	retire(t, slot, hashes);
 	f->next = t->expired & SLOT_MASK;
 	t->expired = slot;
 	t->n_expired++;
@@ -352,13 +217,25 @@ static void release(struct table *t, uint32_t slot)
  * @t:		Table
  * @now:	Nanoseconds
  * @budget:	How many flows may be looked at; counted down
+ *
+ * A few at a time, so that their buckets are on their way all at once.
  */
 static void collect(struct table *t, uint64_t now, uint32_t *budget)
 {
-	uint32_t slot;
+	enum { BATCH = 8 };
+	uint32_t slots[BATCH], n;
+	uint64_t hashes[BATCH][2];
 
-	while ((slot = timers_pop(&t->timers, now, budget)) != NO_FLOW)
-		expire(t, slot);
+	do {
+		for (n = 0; n < BATCH; n++) {
+			slots[n] = timers_pop(&t->timers, now, budget);
+			if (slots[n] == NO_FLOW)
+				break;
+			hash_both(t, slots[n], hashes[n]);
+		}
+		for (uint32_t i = 0; i < n; i++)
+			expire(t, slots[i], hashes[i]);
+	} while (n == BATCH);
 }
 
 /**
@@ -427,10 +304,13 @@ uint64_t table_next_deadline(const struct table *t)
  */
 void table_destroy(struct table *t, uint32_t slot, uint64_t now)
 {
+	uint64_t hashes[2];
+
 	if (!t->flows[slot].alive)
 		return;
+	hash_both(t, slot, hashes);
 	timers_remove(&t->timers, slot);
-	retire(t, slot);
+	retire(t, slot, hashes);
 	table_announce(t, PYLB_DESTROY, slot, now);
 	release(t, slot);
 }
@@ -453,8 +333,11 @@ uint32_t table_lookup(struct table *t, const struct tuple *key, uint64_t hash, u
 	uint32_t slot = index_find(&t->index, t->flows, key, hash, direction);
 
 	if (slot != NO_FLOW && t->flows[slot].deadline <= now) {
+		uint64_t hashes[2];
+
+		hash_both(t, slot, hashes);
 		timers_remove(&t->timers, slot);
-		expire(t, slot);
+		expire(t, slot, hashes);
 		return NO_FLOW;
 	}
 	return slot;
@@ -532,43 +415,4 @@ uint32_t table_create(struct table *t, const struct tuple *original, const struc
 	index_insert(&t->index, index_hash(&t->index, original), slot);
 	t->n_alive++;
 	return slot;
-}
-
-/* What a packet does to a flow */
-
-/**
- * table_renew() - Give a flow another timeout, from now on
- * @t:		Table
- * @slot:	The flow's
- * @seconds:	Timeout
- * @now:	Nanoseconds
- */
-void table_renew(struct table *t, uint32_t slot, uint32_t seconds, uint64_t now)
-{
-	timers_renew(&t->timers, slot, seconds, now);
-}
-
-/**
- * table_assure() - The flow is no longer to be evicted, and has another timeout
- * @t:		Table
- * @slot:	The flow's; it is not assured
- * @seconds:	Timeout
- * @now:	Nanoseconds
- */
-void table_assure(struct table *t, uint32_t slot, uint32_t seconds, uint64_t now)
-{
-	timers_assure(&t->timers, slot, seconds, now);
-}
-
-/**
- * table_count() - Count packets of a flow
- * @t:		Table
- * @slot:	The flow's
- * @direction:	Their direction
- * @packets:	How many
- * @bytes:	Their bytes
- */
-void table_count(struct table *t, uint32_t slot, int direction, uint32_t packets, uint32_t bytes)
-{
-	wide_count(&t->wide, &t->flows[slot], slot, direction, packets, bytes);
 }

@@ -21,6 +21,8 @@
 
 #include <assert.h>
 
+#define LINKS_AT	40	/* in struct flow: @prev ends here and @next begins */
+
 static_assert(MOST_FLOWS + TIMERS_HEADS <= NO_SLOT, "the heads are slots, too");
 
 /**
@@ -143,6 +145,21 @@ void timers_assure(struct timers *timers, uint32_t slot, uint32_t seconds, uint6
 	f->deadline = deadline_after(seconds, now) & DEADLINE_MASK;
 	list_unlink(timers->flows, slot);
 	wheel_link(&timers->wheel, slot, now);
+}
+
+/**
+ * timers_prefetch() - Ask for what a renewal touches besides the flow
+ * @timers:	Timers
+ * @slot:	The flow's
+ */
+void timers_prefetch(const struct timers *timers, uint32_t slot)
+{
+	const struct flow *flows = timers->flows, *f = &flows[slot];
+
+	if (f->assured)
+		return;
+	__builtin_prefetch((const uint8_t *)&flows[f->prev] + LINKS_AT, 1);
+	__builtin_prefetch((const uint8_t *)&flows[f->next] + LINKS_AT, 1);
 }
 
 /**

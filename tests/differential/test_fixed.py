@@ -16,7 +16,9 @@ from pylb.wire import vxlan
 from tests.differential.twins import Twins
 from tests.unit.dataplane.damage import MORE, broken, fragment, patched, valid, victim_plan
 from tests.unit.dataplane.net import (
+    BRIDGE,
     INTERNET,
+    LOOPBACK,
     MAC,
     NODE,
     PEER,
@@ -26,10 +28,14 @@ from tests.unit.dataplane.net import (
     POD_REMOTE,
     SECOND,
     TCP,
+    UDP,
     VIP,
+    VIP_UDP,
     backend,
     datagram,
     frontend,
+    inner,
+    ping,
     plan,
     segment,
     syn,
@@ -288,4 +294,54 @@ def test_turns_outlive_plans() -> None:
     twins.load(plan(first, second))
     ask(61)
     twins.process(*(Packet(NODE_TUN, syn(NODE, 70 + i, VIP, 80)) for i in range(3)))
+    twins.end()
+
+
+def test_clashing_ports_are_sought_in_their_class() -> None:
+    """Two frontends of one backend, and one port of the client for both."""
+    first, second = (frontend(VIP, port, [backend(POD_B)]) for port in (80, 81))
+    twins = twins_of(plan(first, second))
+    for port in (1, 511, 512, 700, 1023, 1024, 40000, 65535):
+        for dport in (80, 81):
+            (out,) = twins.process(tun(syn(POD_A, port, VIP, dport))).sent
+            assert out.port == NODE_TUN
+    assert len({flow.reply.dport for flow in twins.flows()}) == 16
+    twins.end()
+
+
+def test_clashing_identifiers_of_pings() -> None:
+    """Whatever address of its own a node asks from, a remote pod sees the tunnel's end."""
+    twins = twins_of(plan())
+    for source in (NODE, BRIDGE, LOOPBACK, LOOPBACK + 1):
+        for ident in (7, 0, 65535):
+            assert twins.process(tun(ping(source, POD_REMOTE, ident))).sent
+    assert len({flow.reply.sport for flow in twins.flows()}) == 12
+    twins.end()
+
+
+def test_a_time_wait_flow_gives_its_port_away() -> None:
+    twins = twins_of(replace(plan(), masquerade_ports=(61000, 61001)))
+    for port in (1, 2):
+        (out,) = twins.process(tun(syn(POD_A, port, INTERNET, 80))).sent
+        mapped = inner(out).sport
+        there, back = (POD_A, port, INTERNET, 80), (INTERNET, 80, NODE, mapped)
+        twins.process(tun(segment(*back, 0x12, 5000, 1001)))
+        twins.process(tun(segment(*there, 0x10, 1001, 5001)))
+    assert not twins.process(tun(syn(POD_A, 3, INTERNET, 80))).sent
+    twins.process(tun(segment(*there, 0x11, 1001, 5001)))
+    twins.process(tun(segment(*back, 0x11, 5001, 1002)))
+    twins.process(tun(segment(*there, 0x10, 1002, 5002)))
+    (out,) = twins.process(tun(syn(POD_A, 3, INTERNET, 80))).sent
+    assert inner(out).sport == mapped
+    assert not twins.process(tun(datagram(POD_A, 3, INTERNET, 80))).dropped
+    twins.end()
+
+
+def test_a_udp_checksum_that_becomes_zero() -> None:
+    """It is sent as 0xFFFF: 0 would say that there is none (RFC 768)."""
+    twins = twins_of(plan(frontend(VIP_UDP, 53, [backend(POD_B, 53)], protocol=UDP)))
+    # The payload is what completes the sum of the packet as it will be sent.
+    check = datagram(POD_A, 5000, POD_B, 53, bytes(2))[26:28]
+    (out,) = twins.process(tun(datagram(POD_A, 5000, VIP_UDP, 53, check))).sent
+    assert out.data[26:28] == b"\xff\xff"
     twins.end()

@@ -71,18 +71,28 @@ def test_one_tcp_connection(seed: int, timeouts: Timeouts, steps: list[int]) -> 
             rng = Random(each * STEPS + index)
             if rng.random() < 0.1:
                 twins.now += rng.choice((1, SECOND, 3 * SECOND, 5 * SECOND))
-            step = random_walk(rng, 4)[-1]
-            if rng.random() < 0.05:
-                step = Step(step.client, step.flags, rng.choice(FAR), rng.choice(FAR))
-            give(twins, client, server, step)
+            give(twins, client, server, random_step(rng), rng.random() < 0.1)
     twins.end()
 
 
-def give(twins: Twins, client: Side, server: Side, step: Step) -> None:
-    """One segment, its numbers relative to where its sender is."""
+def random_step(rng: Random) -> Step:
+    """Most often what a conversation goes on with, now and then far from it."""
+    step = random_walk(rng, 4)[-1]
+    if rng.random() < 0.1:
+        flags = rng.choice((tcp.SYN, tcp.SYN, tcp.RST, tcp.RST | tcp.ACK, tcp.SYN | tcp.ACK))
+        return replace(step, flags=flags, length=0)
+    if rng.random() < 0.05:
+        return replace(step, seq=rng.choice(FAR), ack=rng.choice(FAR))
+    return step
+
+
+def give(twins: Twins, client: Side, server: Side, step: Step, bare: bool = False) -> None:
+    """One segment, its numbers relative to where its sender is; ``bare``: a RST's are 0."""
     own, other = (client, server) if step.client else (server, client)
     ends = (POD_A, VIP, 40000, 80) if step.client else (POD_B, POD_A, 8080, 40000)
     seq, ack = own.next + step.seq, own.expects + step.ack if step.flags & tcp.ACK else 0
+    if bare and step.flags & tcp.RST:
+        seq = 0
     raw = tcp.build(*ends, seq, ack, step.flags, step.window, step.options, bytes(step.length))
     if step.seq == 0 and not step.flags & tcp.RST:
         flags = bool(step.flags & tcp.SYN) + bool(step.flags & tcp.FIN)

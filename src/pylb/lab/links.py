@@ -82,6 +82,7 @@ class Wiring:
         self._lab = lab
         self._spec = spec
         self._pod_mtu = pod_mtu
+        self._pod_gso = _super_packet(pod_mtu)
         self._sockets: dict[str, IPRoute] = {}
         self._stack = ExitStack()
 
@@ -239,7 +240,7 @@ class Wiring:
         at_node.brport("set", index=port, isolated=1)
         at_node.link("set", index=port, state="up")
         _address(socket, _ETH0, pod.ip, node.pod_cidr.prefixlen)
-        socket.link("set", index=_ETH0, state="up")
+        socket.link("set", index=_ETH0, gso_max_size=self._pod_gso, state="up")
         socket.route("add", dst="default", gateway=str(node.bridge_ip), oif=_ETH0)
 
     def remove_pod(self, pod: Pod, node: Node) -> None:
@@ -249,6 +250,19 @@ class Wiring:
         except NetlinkError as error:
             if error.code != errno.ENODEV:
                 raise
+
+
+def _super_packet(mtu: int) -> int:
+    """Bytes that the largest super-packet of a pod may have.
+
+    A daemon sends one to a peer as a single UDP message of at most 65 507 bytes, each
+    segment with headers of its own around it (VXLAN has the most: 22 bytes).  What TCP
+    would put into 64 KiB is two segments too many, and they would cost a send of their
+    own each time.  The kernel takes off what headers may need (MAX_TCP_HEADER, at most
+    320) and one; 52 are IPv4's and TCP's headers with timestamps.
+    """
+    segments = max(1, 65507 // (mtu + 22))
+    return min(65536, segments * (mtu - 52) + 321)
 
 
 def _pod_port(pod: Pod, node: Node) -> int:
