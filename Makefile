@@ -5,13 +5,14 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: help setup packages demo test lint bench clean
+.PHONY: help setup packages demo test lint fuzz bench clean
 
 help:
 	@echo 'make setup   install what is missing and make $(VENV) (as root: also apt packages)'
 	@echo 'make demo    a lab with every kind of traffic (as root)'
 	@echo 'make test    every test; those that need namespaces only as root'
 	@echo 'make lint    ruff, mypy and C warnings'
+	@echo 'make fuzz    libFuzzer over the C core, 10 minutes a target (FUZZ_SECONDS=600)'
 	@echo 'make bench   dataplanes side by side, then microbenchmarks (as root; BENCH=--quick is short)'
 	@echo 'make clean   remove $(VENV) and everything built'
 
@@ -36,6 +37,11 @@ test: setup
 
 lint: setup
 	@$(PYTHON) -m pytest -q tests/unit/test_style.py tests/unit/test_arrows.py
+
+# What is found worth keeping stays in build/fuzz, for the next time.
+fuzz: setup
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_CORPUS=build/fuzz/corpus \
+		$(PYTHON) -m pytest -s tests/fuzz
 
 # BENCH=--quick takes 3 minutes instead of 40; the table and the pictures are in results/.
 bench:

@@ -125,8 +125,9 @@ static void tun_readable(struct pylb_pump *pump, uint64_t now)
 {
 	const size_t header = pump->offloads.header ? VIRTIO_HEADER : 0;
 	size_t used = 0;
+	int most = pump->lone && now - pump->last_read > LONE_APART ? 1 : TUN_PACKETS, i;
 
-	for (int i = 0; i < TUN_PACKETS && used < TUN_BYTES && gro_has_room(&pump->gro); i++) {
+	for (i = 0; i < most && used < TUN_BYTES && gro_has_room(&pump->gro); i++) {
 		uint8_t *data = pump->tun_buffer + used + HEADROOM;
 		ssize_t got = read(pump->tun, data - header, header + IP_MAX);
 
@@ -145,6 +146,9 @@ static void tun_readable(struct pylb_pump *pump, uint64_t now)
 		receive_from_tun(pump, data, (uint32_t)((size_t)got - header));
 		used += (HEADROOM + (size_t)got + 15) & ~(size_t)15;
 	}
+	/* If more is there after all, epoll says so at once, and the next batch is a whole one. */
+	pump->lone = i <= 1;
+	pump->last_read = now;
 	handle_batch(pump, now);
 }
 

@@ -9,8 +9,9 @@
 #include "offload.h"
 #include "sends.h"
 
+#define LONE_APART	10000ull	/* nanoseconds: packets further apart come alone */
 #define TUN_PACKETS	256		/* of one batch, at most */
-#define TUN_BYTES	(128u << 10)	/* after which a batch ends, less one packet */
+#define TUN_BYTES	(64u << 10)	/* after which a batch ends, less one packet */
 #define TUN_BUFFER	(TUN_BYTES + HEADROOM + VIRTIO_HEADER + IP_MAX + 64)
 #define DATAGRAMS	16		/* received in one call, each up to 64 segments */
 #define DATAGRAM_BUFFER	(HEADROOM + 65536)
@@ -24,6 +25,8 @@
  * @stop:	eventfd that ends the loop
  * @notify:	The owner's eventfd: there are events
  * @tun:	TUN, -1: none
+ * @last_read:	When the TUN was last read, nanoseconds
+ * @lone:	There was one packet then: the next, too, is read without asking for more
  * @resting:	The TUN failed and is left alone until the next tick
  * @receiver:	Socket of the overlay, -1: none
  * @senders:	Sockets that the overlay is sent from
@@ -43,7 +46,8 @@ struct pylb_pump {
 	struct pylb_dataplane *dp;
 	int epoll, stop, notify;
 	int tun;
-	bool resting;
+	uint64_t last_read;
+	bool lone, resting;
 	int receiver;
 	int senders[MOST_SENDS];
 	size_t n_senders;

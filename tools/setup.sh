@@ -40,6 +40,17 @@ missing_programs()
 	done
 }
 
+# missing_to_fuzz - print the packages without which there is no libFuzzer
+#
+# Its runtime comes with clang or apart from it, whatever the distribution's release does.
+missing_to_fuzz()
+{
+	command -v clang >/dev/null || echo clang
+	echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+		clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null ||
+		echo libclang-rt-dev
+}
+
 # missing_to_build - print the packages without which there is no environment
 missing_to_build()
 {
@@ -88,7 +99,7 @@ packages()
 {
 	check_python
 	needed=$(missing_to_build | xargs)
-	wanted=$(missing_programs | xargs)
+	wanted=$( (missing_programs; missing_to_fuzz) | xargs)
 	[ -n "$needed$wanted" ] || return 0
 	if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
 		echo "setup: installing $needed $wanted"
@@ -96,7 +107,7 @@ packages()
 		apt_install $needed $wanted
 		check_python
 		needed=$(missing_to_build | xargs)
-		wanted=$(missing_programs | xargs)
+		wanted=$( (missing_programs; missing_to_fuzz) | xargs)
 		[ -n "$needed$wanted" ] || return 0
 		echo "setup: still missing after apt-get: $needed $wanted" >&2
 		exit 1
@@ -110,8 +121,8 @@ packages()
 		echo "setup: missing: $wanted; install them (there is no apt-get here)" >&2
 		exit 1
 	fi
-	# Namespaces need root, and so does all that uses these programs.
-	echo "setup: missing for the demo and the tests in namespaces: $wanted; $hint" >&2
+	# Namespaces need root, and so does all that uses these programs; the fuzzers are skipped.
+	echo "setup: missing for the demo, the fuzzers and the tests in namespaces: $wanted; $hint" >&2
 }
 
 venv()

@@ -36,7 +36,7 @@ METRICS = {
         Metric("cpu", "CPU, 1 stream, both nodes, sender and receiver", "CPU s/GB", False),
         Metric("tcp4", "TCP, 4 streams", "Gb/s", True),
         Metric("packets", "UDP, 1 flow, overload", "packets/s", True, PACKET_TOLERANCE),
-        Metric("packets-many", "UDP, 256 flows, overload", "packets/s", True, PACKET_TOLERANCE),
+        Metric("packets-many", "UDP, 1 000 flows, overload", "packets/s", True, PACKET_TOLERANCE),
         Metric(
             "packets-lossless",
             "UDP, 1 flow, highest rate with < 1 % lost",
@@ -76,7 +76,7 @@ PATHS = {
 
 PARTS = {
     "tcp": "TCP throughput with 1 and 4 streams, CPU seconds per GB",
-    "packets": "small UDP datagrams: 1 flow, 256 flows, without loss",
+    "packets": "small UDP datagrams: 1 flow, 1 000 flows, without loss",
     "connections": "new TCP connections a second",
     "latency": "UDP and TCP round trips, p50 and p99",
     "paths": "TCP, packets and connections on the other five paths",

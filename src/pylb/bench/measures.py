@@ -22,7 +22,7 @@ from pylb.bench.tools import client, server
 
 SMALL = 64
 """Payload of a small datagram, in bytes: 92 with UDP and IP headers."""
-FLOWS = 256
+FLOWS = 1000
 """Flows of the measurement with many."""
 MAY_LOSE = 0.01
 """The part of the datagrams that may be lost at a rate that counts as without loss."""

@@ -29,7 +29,7 @@ from pylb.node.kernel.node import KernelNode
 from pylb.node.kernel.plumbing import KernelPlumbing
 from pylb.node.kernel.rules import Iptables, Nftables
 from pylb.node.kernel.rules import check as check_tools
-from pylb.node.native_pump import NativePump
+from pylb.node.native_pump import NO_LIMITS, Limits, NativePump
 from pylb.node.node import Node
 from pylb.node.plumbing import Names, Plumbing, refuse_initial_namespace
 from pylb.node.served import ServedNode
@@ -49,12 +49,14 @@ def run(
     uplink: str = "eth0",
     clean: bool = False,
     controlled: bool = False,
+    limits: Limits = NO_LIMITS,
 ) -> int:
     """Run the daemon of ``node`` in the current network namespace; gives its exit status.
 
     The policy is read from ``files``, or with ``controlled`` awaited on the
     control API.  ``run_dir`` holds its socket, secret and lock (default: the
     lab's folder for the node); ``overlay`` takes the place of the policy's.
+    ``limits`` is what the native dataplane does without though the kernel has it.
     With ``clean`` it removes the plumbing and these files instead.  Raises
     `NodeError` for whatever keeps it from starting, and then has made nothing.
     """
@@ -81,7 +83,7 @@ def run(
         else:
             _not_both(node, kernel)
             tun.check()
-            make = _userspace(desired, dataplane, folder.secret(paths.secret), userspace)
+            make = _userspace(desired, dataplane, folder.secret(paths.secret), userspace, limits)
 
         logs.configure()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -145,7 +147,11 @@ def _not_both(node: str, other: Plumbing | KernelPlumbing) -> None:
 
 
 def _userspace(
-    desired: Desired, name: str, secret: bytes, plumbing: Plumbing
+    desired: Desired,
+    name: str,
+    secret: bytes,
+    plumbing: Plumbing,
+    limits: Limits = NO_LIMITS,
 ) -> Callable[[], ServedNode]:
     """What makes the node whose packets pass through this process."""
     if name == "python":
@@ -157,8 +163,8 @@ def _userspace(
             name,
             native,
             plumbing,
-            partial(Tun, offload=True),
-            partial(NativePump, native),
+            partial(Tun, most=limits.tun),
+            partial(NativePump, native, limits.overlay),
         )
     expected = ", ".join(("native", "python", *KERNELS))
     raise NodeError(f"dataplane {name}: not in this build; expected one of {expected}")

@@ -13,14 +13,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from pylb import _core
 from pylb.dataplane.base import NODE_TUN, Event, Output, TunPort
 from pylb.dataplane.native.datapath import NativeDataplane
 from pylb.node.errors import NodeError
 from pylb.node.logs import Log
-from pylb.node.overlay_sockets import OverlaySockets, OverlayUser
-from pylb.node.tun import Offloads, Tun
+from pylb.node.overlay_sockets import Batching, OverlaySockets, OverlayUser
+from pylb.node.tun import EVERY_OFFLOAD, Offloads, Tun
 
 log = Log(__name__)
 
@@ -31,15 +32,32 @@ _MOVED = ("read_tun", "write_tun", "receive_overlay", "send_overlay")
 _ERRNOS = 160
 
 
+class Limits(NamedTuple):
+    """The most that a node's descriptors may do; what the kernel lacks is done without."""
+
+    tun: Offloads = EVERY_OFFLOAD
+    overlay: Batching = Batching()
+
+
+NO_LIMITS = Limits()
+
+
 class NativePump(OverlayUser):
     """Runs ``dataplane`` on a TUN and the overlay's sockets.
 
-    ``publish`` gets the conntrack events, their times still on the monotonic clock.
+    ``most`` is what the overlay's sockets may do, if the kernel lets them; ``publish``
+    gets the conntrack events, their times still on the monotonic clock.
     All methods belong to the thread of the running loop.
     """
 
-    def __init__(self, dataplane: NativeDataplane, publish: Callable[[list[Event]], None]) -> None:
+    def __init__(
+        self,
+        dataplane: NativeDataplane,
+        most: Batching,
+        publish: Callable[[list[Event]], None],
+    ) -> None:
         self._dataplane = dataplane
+        self._most = most
         self._publish = publish
         self.now = time.monotonic_ns
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -76,7 +94,7 @@ class NativePump(OverlayUser):
         if sockets is None:
             _lib.pylb_pump_use_overlay(self._pump, -1, _ffi.NULL, 0, 0, offloads)
         else:
-            offloads.udp_segment, offloads.udp_gro = sockets.offload()
+            offloads.udp_segment, offloads.udp_gro = sockets.offload(self._most)
             senders = [sock.fileno() for sock in sockets.senders(kind)]
             number = _lib.pylb_pump_use_overlay(
                 self._pump,
@@ -109,7 +127,7 @@ class NativePump(OverlayUser):
             raise NodeError(f"{tun.name} cannot be watched: {os.strerror(number)}")
         self._tun = tun
         log.info("tun", name=tun.name, **tun.offloads._asdict())
-        if tun.offloads != Offloads(True, True, True):
+        if tun.offloads != EVERY_OFFLOAD:
             log.warning("the kernel lacks offloads that make the native dataplane fast")
         asyncio.get_running_loop().add_reader(self._notify, self._drain)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)

@@ -49,6 +49,13 @@ class OverlayAddress(NamedTuple):
         return cls(str(IPv4Address(plan.node_ip)), plan.overlay.port)
 
 
+class Batching(NamedTuple):
+    """Whether sockets send, and receive, many datagrams in one call."""
+
+    segment: bool = True
+    gro: bool = True
+
+
 class OverlaySockets:
     """Open sockets: ``receiver`` is bound to ``where``, those of the pool to a free port each."""
 
@@ -75,19 +82,19 @@ class OverlaySockets:
         """What an overlay of ``kind`` ("vxlan" or "udp") is sent from."""
         return self._pool if kind == "vxlan" else [self.receiver]
 
-    def offload(self) -> tuple[bool, bool]:
-        """Let many datagrams pass in one call; gives whether (sending, receiving) can.
+    def offload(self, most: Batching) -> Batching:
+        """Let many datagrams pass in one call, at most as ``most`` says; gives what can.
 
         UDP_SEGMENT makes the kernel cut what is sent, which needs a checksum over each
         piece (udp_send_skb refuses it under SO_NO_CHECK); RFC 7348 lets a receiver
         expect either.  UDP_GRO hands on what came in together.
         """
         senders = (self.receiver, *self._pool)
-        sends = all(_can(sender, _UDP_SEGMENT, 0) for sender in senders)
+        sends = most.segment and all(_can(sender, _UDP_SEGMENT, 0) for sender in senders)
         if sends:
             for sender in self._pool:
                 sender.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
-        return sends, _can(self.receiver, _UDP_GRO, 1)
+        return Batching(sends, most.gro and _can(self.receiver, _UDP_GRO, 1))
 
     def close(self) -> None:
         """Close every socket."""

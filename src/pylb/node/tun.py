@@ -63,22 +63,29 @@ def check(path: Path = CLONE_DEVICE) -> None:
 
 
 class Offloads(NamedTuple):
-    """What a TUN was found to do: a virtio-net header, super-packets of TCP, of UDP."""
+    """What a TUN does: a virtio-net header, super-packets of TCP, of UDP.
+
+    Each needs those before it.
+    """
 
     header: bool = False
     tso: bool = False
     uso: bool = False
 
 
+PLAIN = Offloads()
+EVERY_OFFLOAD = Offloads(True, True, True)
+
+
 class Tun:
     """An open TUN device; it is gone when closed, unless it was made persistent before."""
 
     def __init__(
-        self, name: str = DEFAULT_NAME, path: Path = CLONE_DEVICE, offload: bool = False
+        self, name: str = DEFAULT_NAME, path: Path = CLONE_DEVICE, most: Offloads = PLAIN
     ) -> None:
         """Attach to ``name`` in this network namespace, making it if it is not there.
 
-        With ``offload`` as many offloads are turned on as the kernel has, else all
+        Of the offloads ``most`` as many are turned on as the kernel has; all others
         are turned off, which whoever had the device before may have left on.  Raises
         `NodeError` when that is impossible, also when another process has the device
         open.
@@ -87,33 +94,31 @@ class Tun:
             raise NodeError(f"{name!r} is not an interface name of 1 to {_IFNAMSIZ - 1} bytes")
         self.name = name
         self._fd = _open_clone_device(path)
-        flags = _IFF_TUN | _IFF_NO_PI | (_IFF_VNET_HDR if offload else 0)
+        flags = _IFF_TUN | _IFF_NO_PI | (_IFF_VNET_HDR if most.header else 0)
         try:
             fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
-            self.offloads = self._negotiate() if offload else Offloads()
-            if not offload:
-                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, 0)
+            self.offloads = self._negotiate(most)
         except OSError as error:
             self.close()
             raise NodeError(_refusal(name, error)) from None
 
-    def _negotiate(self) -> Offloads:
-        """Turn on what the kernel has, a step less each time that it says no."""
-        fcntl.ioctl(self._fd, _TUNSETVNETHDRSZ, struct.pack("i", _VIRTIO_HEADER))
-        for wanted, found in (
-            (_CSUM | _TSO | _USO, Offloads(True, True, True)),
-            (_CSUM | _TSO, Offloads(True, True)),
-            (_CSUM, Offloads(True)),
-        ):
-            try:
-                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, wanted)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-            else:
-                return found
+    def _negotiate(self, most: Offloads) -> Offloads:
+        """Turn on what the kernel has of ``most``, a step less each time that it says no."""
+        if most.header:
+            fcntl.ioctl(self._fd, _TUNSETVNETHDRSZ, struct.pack("i", _VIRTIO_HEADER))
+            for found in (EVERY_OFFLOAD, Offloads(True, True), Offloads(True)):
+                if sum(found) > sum(most):
+                    continue
+                wanted = _CSUM | (_TSO if found.tso else 0) | (_USO if found.uso else 0)
+                try:
+                    fcntl.ioctl(self._fd, _TUNSETOFFLOAD, wanted)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                else:
+                    return found
         fcntl.ioctl(self._fd, _TUNSETOFFLOAD, 0)
-        return Offloads(True)
+        return Offloads(most.header)
 
     def fileno(self) -> int:
         """The descriptor, non-blocking; -1 when closed."""

@@ -19,6 +19,7 @@ from tests.netns.node.world import (
     CLIENT_IP,
     DEADLINE,
     NODE_IP,
+    ON_BOTH,
     Namespace,
     World,
     environment,
@@ -59,6 +60,7 @@ def pods(here: World) -> tuple[Namespace, Namespace]:
     return one, two
 
 
+@ON_BOTH
 def test_packets_of_services_pass_through_it(here: World) -> None:
     write(here)
     daemon = here.daemon()
@@ -85,6 +87,7 @@ def test_packets_of_services_pass_through_it(here: World) -> None:
     assert not [name for name in counters if name.startswith("pump_write_tun_")]
 
 
+@ON_BOTH
 def test_it_ends_cleanly_and_its_plumbing_outlives_it(here: World) -> None:
     write(here)
     before = here.node.state()
@@ -106,6 +109,7 @@ def test_it_ends_cleanly_and_its_plumbing_outlives_it(here: World) -> None:
     assert here.node.state() == before
 
 
+@ON_BOTH
 def test_a_killed_daemon_is_replaced(here: World) -> None:
     write(here)
     daemon = here.daemon()
@@ -116,6 +120,7 @@ def test_a_killed_daemon_is_replaced(here: World) -> None:
     assert here.ask(one, WEB, 80) == f"two {ONE}"
 
 
+@ON_BOTH
 def test_a_controlled_daemon_leaves_the_kernel_alone_until_its_first_policy(here: World) -> None:
     before = here.node.state()
     daemon = here.daemon("--controlled", files=False)
@@ -141,6 +146,7 @@ def test_a_controlled_daemon_leaves_the_kernel_alone_until_its_first_policy(here
     assert (health["node"], health["number"], health["overlay"]) == ("node1", 5, "vxlan")
 
 
+@ON_BOTH
 def test_the_overlay_can_change_while_it_runs(here: World) -> None:
     write(here)
     daemon = here.daemon("--overlay", "udp")
@@ -164,6 +170,7 @@ def test_the_overlay_can_change_while_it_runs(here: World) -> None:
         assert f"mtu {mtu}" in here.node.sh("ip link show pylb0").stdout
 
 
+@ON_BOTH
 def test_events_are_told_as_they_happen(here: World) -> None:
     write(here)
     daemon = here.daemon()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.netns.node.world import CLIENT_IP, World
+from tests.netns.node.world import CLIENT_IP, ON_BOTH, World
 from tests.unit.node.cluster import Body, endpoints, node, pod, service
 
 pytestmark = pytest.mark.root
@@ -27,6 +27,7 @@ def objects() -> list[Body]:
     return [node(1), second, lab, pod("one", "node1", ONE), pod("far", "node2", FAR), web, slices]
 
 
+@ON_BOTH
 @pytest.mark.parametrize("overlay", ["vxlan", "udp", "host-gw"])
 def test_pods_of_two_nodes_meet(here: World, overlay: str) -> None:
     (here.folder / "cluster.yaml").write_text(yaml.safe_dump_all(objects()))
@@ -49,6 +50,7 @@ def test_pods_of_two_nodes_meet(here: World, overlay: str) -> None:
         assert not refused
 
 
+@ON_BOTH
 def test_a_peer_that_is_down_costs_nothing_but_its_packets(here: World) -> None:
     (here.folder / "cluster.yaml").write_text(yaml.safe_dump_all(objects()))
     daemon = here.daemon("--overlay", "udp")

@@ -29,9 +29,14 @@ import pytest
 from pyroute2 import IPRoute, netns
 
 from pylb.control.client import Client, Unreachable
+from pylb.node.native_pump import Limits
 from pylb.node.plumbing import Names, Plumbing, attach_pod_port
 
 T = TypeVar("T")
+Popen = subprocess.Popen[str]
+
+ON_BOTH = pytest.mark.parametrize("here", ["native", "python"], indirect=True)
+"""For tests of what holds for every dataplane in userspace."""
 
 DEADLINE = 15.0
 NODE_IP = "192.168.7.1"
@@ -110,8 +115,9 @@ class Namespace:
 class World:
     """One node, a client on its underlay, and pods as they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dataplane: str = "native") -> None:
         self.folder = folder
+        self.dataplane = dataplane
         self._spaces: list[Namespace] = []
         self._processes: list[subprocess.Popen[str]] = []
         serial = next(_SERIAL)
@@ -155,19 +161,19 @@ class World:
 
     def serve(self, where: Namespace, port: int, text: str, protocol: str = "tcp") -> None:
         """A server that answers each connection or datagram with ``text`` and who asked."""
-        ready, wrote = os.pipe()
-        process = where.start(
-            sys.executable,
-            "-c",
-            _SERVER,
-            protocol,
-            str(port),
-            text,
-            str(wrote),
-            pass_fds=(wrote,),
-        )
-        os.close(wrote)
+        self.start_server(where, _SERVER, protocol, str(port), text)
+
+    def start(self, where: Namespace, program: str, *argv: str, **options: Any) -> Popen:
+        """Start a Python program that ends with the test."""
+        process = where.start(sys.executable, "-c", program, *argv, **options)
         self._processes.append(process)
+        return process
+
+    def start_server(self, where: Namespace, program: str, *argv: str) -> None:
+        """Start one that writes to the descriptor in its last argument once it serves."""
+        ready, wrote = os.pipe()
+        self.start(where, program, *argv, str(wrote), pass_fds=(wrote,))
+        os.close(wrote)
         assert os.read(ready, 1) == b"r", "the server did not start"
         os.close(ready)
 
@@ -189,10 +195,27 @@ class World:
         words = f"{protocol} {address} {port} {size} {patience}"
         return where.sh(f"{sys.executable} -c '{_ASK}' {words}", check=False)
 
-    def daemon(self, *options: str, files: bool = True, node: int = 1) -> Daemon:
-        """Start a node's daemon with ``cluster.yaml`` of the folder, and wait until it serves."""
+    def daemon(
+        self, *options: str, files: bool = True, node: int = 1, dataplane: str | None = None
+    ) -> Daemon:
+        """Start a node's daemon with ``cluster.yaml`` of the folder, and wait until it serves.
+
+        Its dataplane is the world's unless ``dataplane`` names another.
+        """
         given = ["-f", str(self.folder / "cluster.yaml")] if files else []
-        daemon = Daemon(self, node, [*given, *options])
+        return self._serving(
+            node, self.daemon_argv(*given, *options, node=node, dataplane=dataplane)
+        )
+
+    def limited_daemon(self, limits: Limits, overlay: str, node: int = 1) -> Daemon:
+        """The same with the native dataplane, which does without what ``limits`` leaves out."""
+        flags = "".join("01"[flag] for flag in (*limits.tun, *limits.overlay))
+        manifest = str(self.folder / "cluster.yaml")
+        own = [f"node{node}", str(self.run_dir(node)), manifest, overlay, flags]
+        return self._serving(node, [sys.executable, "-c", _LIMITED, *own])
+
+    def _serving(self, node: int, argv: list[str]) -> Daemon:
+        daemon = Daemon(self, node, argv)
         self._processes.append(daemon.process)
         daemon.wait_until_it_serves()
         return daemon
@@ -210,8 +233,9 @@ class World:
     def run_dir(self, node: int = 1) -> Path:
         return self.folder / ("run" if node == 1 else f"run{node}")
 
-    def daemon_argv(self, *options: str, node: int = 1) -> list[str]:
+    def daemon_argv(self, *options: str, node: int = 1, dataplane: str | None = None) -> list[str]:
         own = ["--node", f"node{node}", "--run-dir", str(self.run_dir(node))]
+        own += ["--dataplane", dataplane or self.dataplane]
         return [sys.executable, "-m", "pylb.cli.main", "daemon", *own, *options]
 
     def close(self) -> None:
@@ -233,11 +257,10 @@ def environment() -> dict[str, str]:
 class Daemon:
     """A daemon at work."""
 
-    def __init__(self, world: World, node: int, options: list[str]) -> None:
+    def __init__(self, world: World, node: int, argv: list[str]) -> None:
         self.log = world.folder / f"daemon{node}.log"
         space = world.node if node == 1 else world.client
         with self.log.open("a") as log:
-            argv = world.daemon_argv(*options, node=node)
             self.process = space.start(*argv, stderr=log, env=environment())
         self.api = Client(world.run_dir(node) / "api.sock")
 
@@ -262,8 +285,8 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def world(folder: Path) -> Iterator[World]:
-    made = World(folder)
+def world(folder: Path, dataplane: str = "native") -> Iterator[World]:
+    made = World(folder, dataplane)
     try:
         yield made
     finally:
@@ -277,6 +300,18 @@ def netlink(space: Namespace, function: Callable[[IPRoute], T]) -> T:
 
     return space.call(body)
 
+
+_LIMITED = """
+import sys
+from pylb.node.daemon import run
+from pylb.node.native_pump import Limits
+from pylb.node.overlay_sockets import Batching
+from pylb.node.tun import Offloads
+node, run_dir, manifest, overlay, flags = sys.argv[1:]
+on = [flag == "1" for flag in flags]
+limits = Limits(Offloads(*on[:3]), Batching(*on[3:]))
+sys.exit(run(node, [manifest], "pylb", run_dir=run_dir, overlay=overlay, limits=limits))
+"""
 
 _SERVER = """
 import os, socket, sys

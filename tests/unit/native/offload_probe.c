@@ -11,26 +11,21 @@ enum { PROBE_GRO, PROBE_READ, PROBE_SENDS, PROBE_SUM, PROBE_TOEPLITZ, PROBE_CUT 
 
 #define MOST_HELD	(RUNS + SLICES)	/* packets of one batch */
 
-/**
- * struct table - Stands in for the flow table, of which GRO wants the hash only
- * @collide:	All flows have the same hash
- */
-struct table {
-	bool collide;
-};
+static bool collide;	/* all flows have the same hash */
 
 /**
- * table_hash() - A hash whose upper byte a test can foresee
- * @t:		Table
- * @key:	Tuple
+ * index_hash() - Stands in for the table's hash: a test can foresee its upper byte
+ * @x:		Index
+ * @t:		Tuple
  *
  * Return: the fields' sum in the upper byte, or 0 for all
  */
-uint64_t table_hash(const struct table *t, const struct tuple *key)
+uint64_t index_hash(const struct index *x, const struct tuple *t)
 {
-	uint64_t sum = (uint64_t)key->src + key->dst + key->sport + key->dport + key->protocol;
+	uint64_t sum = (uint64_t)t->src + t->dst + t->sport + t->dport + t->protocol;
 
-	return t->collide ? 0 : sum << 56;
+	(void)x;
+	return collide ? 0 : sum << 56;
 }
 
 /**
@@ -177,13 +172,15 @@ static void probe_gro(struct cursor *c)
 {
 	struct gro *g = calloc(1, sizeof(*g));
 	bool tcp = number(c, 1), udp = number(c, 1);
-	struct table t = { .collide = number(c, 1) };
-	uint32_t count = number(c, 2);
+	struct table *t = calloc(1, sizeof(*t));
 	uint8_t *held[MOST_HELD];
 	size_t n_held = 0;
+	uint32_t count;
 
-	if (!g)
+	if (!g || !t)
 		abort();
+	collide = number(c, 1);
+	count = number(c, 2);
 	gro_clear(g);
 	for (uint32_t i = 0; i < count && !c->bad; i++) {
 		bool has_header = number(c, 1);
@@ -200,12 +197,13 @@ static void probe_gro(struct cursor *c)
 		held[n_held++] = own_copy(bytes, len);
 		if (packet_parse(&p, held[n_held - 1], len) == PACKET_OK &&
 		    (!has_header || offload_read(&p, header) == PACKET_OK)) {
-			gro_add(g, &t, &p, &origin, tcp, udp);
+			gro_add(g, t, &p, &origin, tcp, udp);
 		} else {
 			free(held[--n_held]);
 		}
 	}
 	finish_batch(c, g, held, &n_held);
+	free(t);
 	free(g);
 }
 

@@ -133,7 +133,7 @@ def _packet(sender: Sender, step: Step) -> Packet:
     if sender.counts and step.odd != "id stays":
         sender.ident = (ident + 1) & 0xFFFF
     seq = sender.seq + (1 if step.odd == "gap" else -1 if step.odd == "repeat" else 0)
-    payload = bytes((sender.number * 40 + seq + n) & 0xFF for n in range(step.size % 251))
+    payload = bytes((sender.number * 40 + seq + n) & 0xFF for n in range(min(step.size, 251)))
     payload = (payload * (step.size // max(len(payload), 1) + 1))[: step.size]
     sender.seq = seq + len(payload)
 

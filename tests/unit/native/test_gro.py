@@ -131,7 +131,7 @@ def test_each_oddity_among_plain_packets(ask: Ask, odd: str) -> None:
             Step(flow, size, odd, sticky, times),
             Step(flow, 100, times=2),
         ]
-        for flow in range(6)
+        for flow in (0, 1, 3)
         for before in (0, 1, 2)
         for size in (100, 99, 0)
         for sticky in (False, True)
