@@ -18,13 +18,17 @@ from pylb.cli import (
     apply,
     bench,
     conntrack,
+    create,
     daemon,
     demo,
+    expose,
     get,
     ipvs,
     lab,
     logs,
+    patch,
     plan,
+    run,
     service,
     sets,
 )
@@ -32,7 +36,7 @@ from pylb.cli.common import Parser
 from pylb.cli.errors import CliError
 
 _COMMANDS = (
-    *(lab, apply, get, logs),
+    *(lab, apply, get, create, run, expose, patch, logs),
     *(service, ipvs, sets, conntrack, plan),
     *(daemon, demo, bench),
 )
