@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
     taken: list[tuple[str, tuple[list[VirtualServer], list[Sample]]]]
     taken, failed = of_each(args, lambda node, client: _servers(args, client, before.get(node)))
     shown = [
-        (node, ([s for s in servers if only in (None, _key(s))], samples))
+        (node, ([s for s in servers if only in (None, (s.protocol, s.at))], samples))
         for node, (servers, samples) in taken
     ]
     if args.output == "json":
@@ -79,10 +79,6 @@ def _only(args: argparse.Namespace) -> tuple[int, str] | None:
     if args.tcp is not None:
         return 6, args.tcp
     return None if args.udp is None else (17, args.udp)
-
-
-def _key(server: VirtualServer) -> tuple[int, str]:
-    return server.protocol, str(server.to_json()["address"])
 
 
 def _flows(node: str, client: Client) -> list[FlowView]:

@@ -92,6 +92,11 @@ class VirtualServer:
     servers: list[RealServer] = field(default_factory=list)
 
     @property
+    def at(self) -> str:
+        """Its address and port."""
+        return _socket(self.address, self.port)
+
+    @property
     def counts(self) -> Counts:
         """Those of its servers."""
         return sum((server.counts for server in self.servers), _NOTHING)
@@ -100,7 +105,7 @@ class VirtualServer:
         """As JSON-able values."""
         return {
             "protocol": _PROTOCOLS.get(self.protocol, str(self.protocol)),
-            "address": _socket(self.address, self.port),
+            "address": self.at,
             "scheduler": self.scheduler,
             "persistent": self.persistent,
             "servers": [server.to_json() for server in self.servers],
@@ -226,7 +231,7 @@ def connections(servers: Sequence[VirtualServer], samples: Iterable[Sample]) -> 
 
 def _name(virtual: VirtualServer) -> str:
     protocol = _PROTOCOLS.get(virtual.protocol, str(virtual.protocol))
-    return f"{protocol:<4} {_socket(virtual.address, virtual.port)}"
+    return f"{protocol:<4} {virtual.at}"
 
 
 def _socket(address: int, port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,6 @@ def test_ipvs_shows_where_connections_are(
 def test_rate_counts_what_passes_meanwhile(lab: Lab, pylb: Shell) -> None:
     node = next(p["node"] for p in lab.api.get("/status")["pods"] if p["name"] == "idle")
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do curl -s http://web/; sleep 0.1; done"
-    import threading
-
     asking = threading.Thread(target=lab.run, args=("idle", "sh", "-c", script))
     asking.start()
     time.sleep(0.2)
