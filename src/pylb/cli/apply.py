@@ -10,6 +10,8 @@ from pylb.cli.common import CHANGE, add_command, add_lab, as_json, controller
 from pylb.cli.errors import CliError
 from pylb.cli.get import not_found
 from pylb.cli.kinds import WORDS, named, spelled
+from pylb.cli.object_tables import labels_of, name_of, namespace_of
+from pylb.cli.selector import read_selector
 
 
 def register(commands: Any) -> None:
@@ -21,7 +23,7 @@ def register(commands: Any) -> None:
         "pylb apply -f web.yaml",
         "pylb apply -f manifests/ -f extra.yaml",
     )
-    _add_files(parser, required=True)
+    add_files(parser, required=True)
     parser.add_argument("-o", "--output", choices=["json"], help="format")
     add_lab(parser)
     parser.set_defaults(run=_apply)
@@ -29,21 +31,26 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "delete",
-        "delete objects by manifest or by name",
+        "delete objects by manifest, by name or by label",
         "pylb delete -f web.yaml",
         "pylb delete svc web -n shop",
+        "pylb delete pods,svc -l app=web",
     )
     parser.add_argument("kind", metavar="KIND", nargs="?", help=f"of {WORDS}; or KIND/NAME")
     parser.add_argument("names", metavar="NAME", nargs="*", help="which")
     parser.add_argument("-n", "--namespace", default="default", help="(default: default)")
+    parser.add_argument("-l", "--selector", help="every object of KIND with these labels")
+    parser.add_argument("--all", action="store_true", help="every object of KIND")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="with -l or --all")
     parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is fine")
-    _add_files(parser, required=False)
+    add_files(parser, required=False)
     parser.add_argument("-o", "--output", choices=["json"], help="format")
     add_lab(parser)
     parser.set_defaults(run=_delete)
 
 
-def _add_files(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_files(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """``-f``: manifests."""
     parser.add_argument(
         "-f",
         "--filename",
@@ -65,12 +72,20 @@ def read_manifests(files: list[str]) -> list[Any]:
     return list(read_all([Path("/dev/stdin" if file == "-" else file) for file in files]))
 
 
-def _apply(args: argparse.Namespace) -> int:
-    raw = read_manifests(args.files)
-    sent = [{"file": o.file, "document": o.document, "body": o.body} for o in raw]
-    answer = controller(args.lab, CHANGE).post("/apply", {"objects": sent})
+def sent(files: list[str]) -> list[dict[str, Any]]:
+    """Manifests as the controller takes them."""
+    return [{"file": o.file, "document": o.document, "body": o.body} for o in read_manifests(files)]
+
+
+def warn(answer: dict[str, Any]) -> None:
+    """Print the warnings of a controller's answer."""
     for warning in answer.get("warnings", []):
         print(f"Warning: {warning}", file=sys.stderr)
+
+
+def _apply(args: argparse.Namespace) -> int:
+    answer = controller(args.lab, CHANGE).post("/apply", {"objects": sent(args.files)})
+    warn(answer)
     if args.output == "json":
         print(as_json(answer))
         return 0
@@ -82,7 +97,17 @@ def _apply(args: argparse.Namespace) -> int:
 def _delete(args: argparse.Namespace) -> int:
     if bool(args.files) == (args.kind is not None):
         raise CliError("expected either -f FILE or KIND NAME", status=2)
-    if args.files:
+    by_label = args.selector is not None or args.all
+    if by_label and (args.files or args.names or "/" in args.kind):
+        raise CliError("-l and --all need a KIND, and neither -f FILE nor NAME", status=2)
+    if args.all_namespaces and not by_label:
+        raise CliError("-A goes with -l or --all", status=2)
+    if by_label:
+        refs = _labelled(args)
+        if not refs:
+            print("No resources found", file=sys.stderr)
+            return 0
+    elif args.files:
         refs = [
             {"kind": o.kind, "namespace": o.namespace, "name": o.name}
             for o in read_manifests(args.files)
@@ -109,6 +134,22 @@ def _delete(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     print("\n".join(missing), file=sys.stderr)
     return 1
+
+
+def _labelled(args: argparse.Namespace) -> list[dict[str, str]]:
+    """The objects of a kind, or of several, whose labels match."""
+    matches = read_selector(args.selector or "")
+    client = controller(args.lab)
+    refs = []
+    for kind in spelled(args.kind):
+        namespace = args.namespace if kind.namespaced and not args.all_namespaces else None
+        found = client.get("/objects", kind=kind.name, namespace=namespace)["objects"]
+        refs += [
+            {"kind": kind.name, "namespace": namespace_of(item), "name": name_of(item)}
+            for item in found
+            if matches(labels_of(item))
+        ]
+    return refs
 
 
 def _refs(args: argparse.Namespace) -> list[dict[str, str]]:

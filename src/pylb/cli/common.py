@@ -6,13 +6,16 @@ import argparse
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pylb.cli.errors import CliError
 
 if TYPE_CHECKING:
     from pylb.control.client import Client
+
+T = TypeVar("T")
 
 EXAMPLE = argparse.RawDescriptionHelpFormatter
 
@@ -22,26 +25,60 @@ CHANGE = 120.0
 """Seconds that it may take to change that: daemons agree, pods end and start."""
 
 
-def add_command(commands: Any, name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that can take a command after ``--``, options standing before it in any order.
+
+    ``args.command`` is then that command's words.
+    """
+
+    takes_command = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; argparse itself would look for options in the command too."""
+        words = list(sys.argv[1:] if args is None else args)
+        if not self.takes_command:
+            return super().parse_known_args(words, namespace)
+        at = words.index("--") if "--" in words else len(words)
+        found, unknown = super().parse_known_args(words[:at], namespace)
+        found.command = words[at + 1 :]
+        return found, unknown
+
+    def format_usage(self) -> str:
+        """With the command at the end, where there can be one."""
+        usage = super().format_usage()
+        return f"{usage.rstrip()} [-- CMD...]\n" if self.takes_command else usage
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    summary: str,
+    *examples: str,
+    aliases: Sequence[str] = (),
+    takes_command: bool = False,
+) -> Parser:
     """A sub-command's parser, with its examples below its options."""
     listed = "\n".join(f"  {example}" for example in examples)
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser: Parser = commands.add_parser(
         name,
+        aliases=aliases,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"{'examples' if len(examples) > 1 else 'example'}:\n{listed}",
         formatter_class=EXAMPLE,
         allow_abbrev=False,
     )
+    parser.takes_command = takes_command
     return parser
 
 
-def add_lab(parser: argparse.ArgumentParser) -> None:
-    """``--lab``: which lab is meant."""
+def add_lab(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """``--lab``: which lab is meant.  ``again``: the parser above takes it too."""
+    default = os.environ.get("PYLB_LAB", "pylb")
     parser.add_argument(
         "--lab",
         metavar="NAME",
-        default=os.environ.get("PYLB_LAB", "pylb"),
+        default=argparse.SUPPRESS if again else default,
         help="the lab's name (default: $PYLB_LAB, else pylb)",
     )
 
@@ -90,6 +127,33 @@ def daemons(args: argparse.Namespace) -> list[tuple[str, Client]]:
             raise CliError(f"lab {args.lab!r} has no node {args.node!r}: expected {listed}")
         names = [args.node]
     return [(name, Client(paths.node(name).api, who=f"daemon of node {name!r}")) for name in names]
+
+
+def of_each(
+    args: argparse.Namespace, ask: Callable[[str, Client], T]
+) -> tuple[list[tuple[str, T]], int]:
+    """(node, answer) of each daemon that the options name, and the exit status.
+
+    A daemon that does not answer is told of on stderr, and makes the status 1.
+    """
+    from pylb.control.client import ApiError, Unreachable
+
+    answers, failed = [], 0
+    for node, client in daemons(args):
+        try:
+            answers.append((node, ask(node, client)))
+        except (Unreachable, ApiError) as error:
+            print(f"pylb: {error}", file=sys.stderr)
+            failed = 1
+    return answers, failed
+
+
+def show_each(texts: Sequence[tuple[str, str]]) -> None:
+    """Print a text for each node, below its name when there are several."""
+    for number, (node, text) in enumerate(texts):
+        if len(texts) > 1:
+            print(f"{chr(10) if number else ''}# {node}")
+        print(text)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pylb.cli.errors import CliError
@@ -23,6 +24,11 @@ class Kind:
         word = self.name.lower()
         return f"{word}.{self.group}" if self.group else word
 
+    @property
+    def full_plural(self) -> str:
+        """The plural with the group, as errors name a kind."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
 
 NODE = Kind("Node", "nodes", ("no",), namespaced=False)
 POD = Kind("Pod", "pods", ("po",))
@@ -32,13 +38,28 @@ ENDPOINT_SLICE = Kind("EndpointSlice", "endpointslices", ("eps",), group="discov
 ENDPOINTS = Kind("Endpoints", "endpoints", ("ep",))
 DEPLOYMENT = Kind("Deployment", "deployments", ("deploy",), group="apps")
 REPLICA_SET = Kind("ReplicaSet", "replicasets", ("rs",), group="apps")
+LOCAL_REDIRECT = Kind(
+    "CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies", ("clrp",), group="cilium.io"
+)
+ADDRESS_POOL = Kind("IPAddressPool", "ipaddresspools", group="metallb.io")
 LAB = Kind("Lab", "labs", namespaced=False, group="pylb.io")
 
-KINDS = (NODE, POD, SERVICE, ENDPOINT_SLICE, ENDPOINTS, DEPLOYMENT, REPLICA_SET, LAB)
+KINDS = (
+    NODE,
+    POD,
+    SERVICE,
+    ENDPOINT_SLICE,
+    ENDPOINTS,
+    DEPLOYMENT,
+    REPLICA_SET,
+    LOCAL_REDIRECT,
+    ADDRESS_POOL,
+    LAB,
+)
 """What is acted on, and so may be asked for and deleted by name."""
 
-ALL = (NODE, POD, SERVICE)
-"""What ``all`` means; the others are left out, as kubectl leaves out EndpointSlices."""
+ALL = (POD, SERVICE, DEPLOYMENT, REPLICA_SET)
+"""What ``all`` means to kubectl."""
 
 WORDS = ", ".join((*(kind.plural for kind in KINDS), "all"))
 """Every kind as help and errors list them."""
@@ -64,9 +85,37 @@ def spelled(words: str) -> list[Kind]:
     return found
 
 
+def one(word: str) -> Kind:
+    """The kind that a word means; raises `CliError` with status 2."""
+    found = spelled(word)
+    if len(found) != 1:
+        raise CliError(f"{word!r}: expected one kind of object", status=2)
+    return found[0]
+
+
+def wanted(kind: str, names: Sequence[str]) -> list[tuple[Kind, list[str]]]:
+    """What a command line asks for: ``KIND [NAME...]``, ``KIND,KIND`` or ``KIND/NAME...``.
+
+    No names mean every object of the kind.  Raises `CliError` with status 2.
+    """
+    if "/" not in kind:
+        found = spelled(kind)
+        if names and len(found) > 1:
+            raise CliError("a NAME needs one KIND, or stands after it as KIND/NAME", status=2)
+        return [(each, list(names)) for each in found]
+    grouped: dict[Kind, list[str]] = {}
+    for each in (kind, *names):
+        word, slash, name = each.partition("/")
+        if not slash or not name:
+            raise CliError("expected KIND/NAME everywhere or nowhere", status=2)
+        grouped.setdefault(one(word), []).append(name)
+    return list(grouped.items())
+
+
 def _one(word: str) -> Kind:
     lower = word.lower()
     for kind in KINDS:
-        if lower in (kind.name.lower(), kind.plural, kind.resource, *kind.short):
+        names = (kind.name.lower(), kind.plural, kind.resource, kind.full_plural, *kind.short)
+        if lower in names:
             return kind
     raise CliError(f"{word!r} is no kind of object: expected one of {WORDS}", status=2)

@@ -11,9 +11,12 @@ from typing import Any
 
 from pylb.cli.common import add_command, add_lab, controller, inside
 from pylb.cli.errors import CliError
-from pylb.cli.object_tables import labels_of, name_of, namespace_of
-from pylb.cli.selector import selector
+from pylb.cli.kinds import POD, wanted
+from pylb.cli.object_tables import at, labels_of, name_of, namespace_of
+from pylb.cli.selector import read_selector
 
+_ALL, _SOME = -1, 10
+"""Lines that are shown unless --tail says otherwise, of one log and of several, as kubectl does."""
 _POLL = 0.1
 _CHUNK = 1 << 16
 
@@ -26,12 +29,23 @@ def register(commands: Any) -> None:
         "print the output of a pod or of an outside host",
         "pylb logs web-1 -f",
         "pylb logs -l app=web --prefix --tail 20",
+        "pylb logs deployment/web",
     )
-    parser.add_argument("pod", metavar="POD", nargs="?", help="a pod's or outside host's name")
+    parser.add_argument(
+        "pod",
+        metavar="POD",
+        nargs="?",
+        help="a pod's or outside host's name; or KIND/NAME: the first pod of a deployment, …",
+    )
     parser.add_argument("-n", "--namespace", default="default", help="(default: default)")
     parser.add_argument("-l", "--selector", help="every pod with these labels")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
-    parser.add_argument("--tail", type=int, metavar="N", help="only the last N lines")
+    parser.add_argument(
+        "--tail",
+        type=int,
+        metavar="N",
+        help="only the last N lines, -1 for all of them (default: 10 with -l, else all)",
+    )
     parser.add_argument("--prefix", action="store_true", help="begin each line with its pod")
     add_lab(parser)
     parser.set_defaults(run=_run)
@@ -40,12 +54,15 @@ def register(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     if (args.pod is None) == (args.selector is None):
         raise CliError("expected either POD or -l SELECTOR", status=2)
-    if args.tail is not None and args.tail < 0:
-        raise CliError(f"--tail {args.tail}: expected 0 or more", status=2)
+    tail = args.tail
+    if tail is None:
+        tail = _ALL if args.selector is None else _SOME
+    if tail < _ALL:
+        raise CliError(f"--tail {tail}: expected -1 or more", status=2)
     logs = _selected(args) if args.selector is not None else [_named(args)]
     readers = [Reader(path, f"[pod/{name}] " if args.prefix else "") for name, path in logs]
     for reader in readers:
-        reader.start(args.tail)
+        reader.start(None if tail == _ALL else tail)
     while args.follow:
         if not sum(reader.forward() for reader in readers):
             time.sleep(_POLL)
@@ -60,6 +77,8 @@ def _named(args: argparse.Namespace) -> tuple[str, Path]:
     paths = LabPaths(args.lab)
     if not paths.root.is_dir():
         raise CliError(f"no lab called {args.lab!r} is up: start one with `pylb lab up`")
+    if "/" in args.pod:
+        args.pod = _first_of(args)
     with inside():
         for folder in (f"{args.namespace}.{args.pod}", args.pod):
             log = paths.workload(folder) / "log"
@@ -68,13 +87,31 @@ def _named(args: argparse.Namespace) -> tuple[str, Path]:
     raise CliError(f"lab {args.lab!r} has no pod {args.pod!r} in namespace {args.namespace!r}")
 
 
+def _first_of(args: argparse.Namespace) -> str:
+    """The pod that ``pod/NAME`` means, or the first that a Deployment, … selects."""
+    [(kind, [name])] = wanted(args.pod, ())
+    if kind is POD:
+        return name
+    client = controller(args.lab)
+    found = client.get("/objects", kind=kind.name, namespace=args.namespace)["objects"]
+    item = next((item for item in found if name_of(item) == name), None)
+    if item is None:
+        raise CliError(f"lab {args.lab!r} has no {kind.resource} {name!r}")
+    labels = at(item, "spec", "selector", default={})
+    labels = labels.get("matchLabels", labels)
+    pods = client.get("/objects", kind="Pod", namespace=args.namespace)["objects"]
+    fitting = [name_of(pod) for pod in pods if labels and labels.items() <= labels_of(pod).items()]
+    if not fitting:
+        raise CliError(f"{kind.resource} {name!r} has no pod")
+    if len(fitting) > 1:
+        print(f"Found {len(fitting)} pods, using pod/{fitting[0]}", file=sys.stderr)
+    return fitting[0]
+
+
 def _selected(args: argparse.Namespace) -> list[tuple[str, Path]]:
     from pylb.control.paths import LabPaths
 
-    try:
-        matches = selector(args.selector)
-    except ValueError as error:
-        raise CliError(f"-l: {error}", status=2) from None
+    matches = read_selector(args.selector)
     answer = controller(args.lab).get("/objects", kind="Pod", namespace=args.namespace)
     paths = LabPaths(args.lab)
     pods = [

@@ -14,8 +14,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import pylb
-from pylb.cli import apply, bench, conntrack, daemon, demo, get, lab, logs, plan, service
+from pylb.cli import (
+    apply,
+    bench,
+    conntrack,
+    create,
+    daemon,
+    demo,
+    expose,
+    get,
+    ipvs,
+    lab,
+    logs,
+    patch,
+    plan,
+    run,
+    service,
+    sets,
+)
+from pylb.cli.common import Parser
 from pylb.cli.errors import CliError
+
+_COMMANDS = (
+    *(lab, apply, get, create, run, expose, patch, logs),
+    *(service, ipvs, sets, conntrack, plan),
+    *(daemon, demo, bench),
+)
+"""In the order of the help: the lab and its objects, what daemons do, the rest."""
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -23,7 +48,7 @@ _BROKEN_PIPE = 141
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="pylb",
         description="Kubernetes Services, NAT and overlays in userspace, in a lab of namespaces.",
         epilog="example: pylb lab up -f cluster.yaml && pylb get pods -o wide",
@@ -31,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pylb {pylb.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (lab, apply, get, service, conntrack, logs, plan, daemon, demo, bench):
+    for module in _COMMANDS:
         module.register(commands)
     return top
 

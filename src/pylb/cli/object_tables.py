@@ -11,10 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from pylb.cli.kinds import (
+    ADDRESS_POOL,
     DEPLOYMENT,
     ENDPOINT_SLICE,
     ENDPOINTS,
     LAB,
+    LOCAL_REDIRECT,
     NODE,
     POD,
     REPLICA_SET,
@@ -207,11 +209,36 @@ def _some(values: Sequence[str]) -> str:
     return f"{shown} + {more} more..." if more > 0 else shown
 
 
-def _replicated(item: Object, age: str) -> _Cells:
+def _deployment(item: Object, age: str) -> _Cells:
+    wanted = at(item, "spec", "replicas", default=1)
+    ready, current, available = (
+        str(at(item, "status", name, default=0))
+        for name in ("readyReplicas", "updatedReplicas", "availableReplicas")
+    )
+    return [name_of(item), f"{ready}/{wanted}", current, available, age], _template(item)
+
+
+def _replica_set(item: Object, age: str) -> _Cells:
+    wanted = str(at(item, "spec", "replicas", default=1))
+    current, ready = (
+        str(at(item, "status", name, default=0)) for name in ("replicas", "readyReplicas")
+    )
+    return [name_of(item), wanted, current, ready, age], _template(item)
+
+
+def _template(item: Object) -> list[str]:
+    """The wide columns of what has a pod template."""
+    containers = at(item, "spec", "template", "spec", "containers", default=[])
     labels = at(item, "spec", "selector", "matchLabels", default={})
-    selector = ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
-    narrow = [name_of(item), str(at(item, "spec", "replicas", default=1)), age]
-    return narrow, [selector or _NONE]
+    return [
+        ",".join(str(at(c, "name", default="")) for c in containers) or _NONE,
+        ",".join(str(at(c, "image", default="")) for c in containers) or _NONE,
+        ",".join(f"{k}={v}" for k, v in sorted(labels.items())) or _NONE,
+    ]
+
+
+def _named(item: Object, age: str) -> _Cells:
+    return [name_of(item), age], []
 
 
 def _lab(item: Object, age: str) -> _Cells:
@@ -238,8 +265,16 @@ _HEADERS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     ENDPOINT_SLICE.name: (("NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"), ()),
     ENDPOINTS.name: (("NAME", "ENDPOINTS", "AGE"), ()),
-    DEPLOYMENT.name: (("NAME", "DESIRED", "AGE"), ("SELECTOR",)),
-    REPLICA_SET.name: (("NAME", "DESIRED", "AGE"), ("SELECTOR",)),
+    DEPLOYMENT.name: (
+        ("NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"),
+        ("CONTAINERS", "IMAGES", "SELECTOR"),
+    ),
+    REPLICA_SET.name: (
+        ("NAME", "DESIRED", "CURRENT", "READY", "AGE"),
+        ("CONTAINERS", "IMAGES", "SELECTOR"),
+    ),
+    LOCAL_REDIRECT.name: (("NAME", "AGE"), ()),
+    ADDRESS_POOL.name: (("NAME", "AGE"), ()),
     LAB.name: (("NAME", "OVERLAY", "UNDERLAY", "SERVICE-CIDR", "AGE"), ()),
 }
 
@@ -249,7 +284,9 @@ _ROWS = {
     SERVICE.name: _service,
     ENDPOINT_SLICE.name: _endpoint_slice,
     ENDPOINTS.name: _endpoints,
-    DEPLOYMENT.name: _replicated,
-    REPLICA_SET.name: _replicated,
+    DEPLOYMENT.name: _deployment,
+    REPLICA_SET.name: _replica_set,
+    LOCAL_REDIRECT.name: _named,
+    ADDRESS_POOL.name: _named,
     LAB.name: _lab,
 }

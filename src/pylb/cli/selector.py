@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from pylb.cli.errors import CliError
+
 Matches = Callable[[Mapping[str, str]], bool]
 
 _KEY = r"[A-Za-z0-9][A-Za-z0-9_./-]*"
@@ -24,6 +26,14 @@ def selector(text: str) -> Matches:
     """
     terms = [_term(term.strip()) for term in re.split(r",(?![^()]*\))", text) if term.strip()]
     return lambda labels: all(term(labels) for term in terms)
+
+
+def read_selector(text: str) -> Matches:
+    """The predicate of a ``-l`` option; raises `CliError` with status 2."""
+    try:
+        return selector(text)
+    except ValueError as error:
+        raise CliError(f"-l: {error}", status=2) from None
 
 
 def _term(text: str) -> Matches:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pylb.cli.common import add_command, add_nodes, as_json, as_yaml, daemons, table
+from pylb.cli.common import (
+    add_command,
+    add_nodes,
+    as_json,
+    as_yaml,
+    controller,
+    of_each,
+    show_each,
+    table,
+)
+from pylb.cli.object_tables import at, name_of, namespace_of
 
 _TYPES = {
     "CLUSTER_IP": "ClusterIP",
@@ -15,7 +26,11 @@ _TYPES = {
     "EXTERNAL_IP": "ExternalIPs",
     "LOCAL_REDIRECT": "LocalRedirect",
 }
-_STATES = {"ACTIVE": "active", "DRAINING": "draining"}
+_STATES = {"ACTIVE": "active", "DRAINING": "terminating"}
+"""Cilium's words: a terminating backend keeps the flows that it has and gets new ones only
+while there is no other.  An endpoint that is not ready is one too."""
+_ANY = {"127.0.0.1": "0.0.0.0"}
+"""The node port that Cilium lists for any other address of the node; pylb's is loopback's."""
 _PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
 _TITLES = ("ID", "Frontend", "Service Type", "Backend")
 
@@ -35,30 +50,69 @@ def register(commands: Any) -> None:
         "list frontends and their backends, as each node has them",
         "pylb service list --node node1",
         "pylb service list -o json",
+        aliases=("ls",),
     )
     listing.add_argument("-o", "--output", choices=["json", "yaml"], help="format")
     add_nodes(listing)
     listing.set_defaults(run=_run)
 
 
-def entries(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """The frontends of a plan (`Plan.to_json`), numbered from 1, as JSON-able values."""
-    return [
-        {
-            "id": number,
-            "frontend": _socket(f["address"], f["port"], f["protocol"]),
-            "type": _TYPES.get(f["kind"], f["kind"]),
-            "service": f["service"],
-            "backends": [
-                {
-                    "address": _socket(b["address"], b["port"], f["protocol"]),
-                    "state": _STATES.get(b["state"], b["state"]),
-                }
-                for b in f["backends"]
-            ],
-        }
-        for number, f in enumerate(plan["frontends"], 1)
-    ]
+def load_balancers(
+    args: argparse.Namespace, plans: Sequence[tuple[str, Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The Services of type LoadBalancer, for what of them is in no plan.
+
+    [] where the plans have none, and for a daemon outside a lab.  A controller
+    that does not answer is told of on stderr.
+    """
+    kinds = {frontend["kind"] for _, plan in plans for frontend in plan["frontends"]}
+    if args.socket is not None or "LOAD_BALANCER" not in kinds:
+        return []
+    from pylb.control.client import ApiError, Unreachable
+
+    try:
+        found = controller(args.lab).get("/objects", kind="Service")["objects"]
+    except (Unreachable, ApiError) as error:
+        print(f"pylb: {error}: health checks and source ranges are left out", file=sys.stderr)
+        return []
+    return [each for each in found if at(each, "spec", "type") == "LoadBalancer"]
+
+
+def entries(
+    plan: Mapping[str, Any], services: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The frontends of a plan (`Plan.to_json`), numbered from 1, as JSON-able values.
+
+    After them come the health check ports of ``services``, which the node itself answers.
+    """
+    found = [_entry(frontend) for frontend in plan["frontends"]]
+    for each in services:
+        if port := at(each, "spec", "healthCheckNodePort"):
+            name = f"{namespace_of(each)}/{name_of(each)}"
+            found.append(_health_check(_socket(plan["nodeIP"], port, 6), name))
+    return [{"id": number, **entry} for number, entry in enumerate(found, 1)]
+
+
+def _health_check(socket: str, service: str) -> dict[str, Any]:
+    backends = [{"address": socket, "state": "active"}]
+    return {"frontend": socket, "type": "HealthCheck", "service": service, "backends": backends}
+
+
+def _entry(f: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "frontend": _socket(_ANY.get(f["address"], f["address"]), f["port"], f["protocol"]),
+        "type": _TYPES.get(f["kind"], f["kind"]),
+        "service": f["service"],
+        "backends": [
+            {
+                "address": _socket(b["address"], b["port"], f["protocol"]),
+                "state": _STATES.get(b["state"], b["state"]),
+            }
+            for index, b in enumerate(f["backends"])
+            # Only a redirection leaves out backends that it does not redirect to.
+            if f["kind"] != "LOCAL_REDIRECT" or index in f["active"]
+        ],
+    }
 
 
 def listing_table(services: list[dict[str, Any]]) -> str:
@@ -80,24 +134,12 @@ def _socket(address: str, port: int, protocol: int) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from pylb.control.client import ApiError, Unreachable
-
-    nodes = daemons(args)
-    failed = 0
-    documents = []
-    for number, (node, client) in enumerate(nodes):
-        try:
-            services = entries(client.get("/plan"))
-        except (Unreachable, ApiError) as error:
-            print(f"pylb: {error}", file=sys.stderr)
-            failed = 1
-            continue
-        if args.output is not None:
-            documents.append({"node": node, "services": services})
-            continue
-        if len(nodes) > 1:
-            print(f"{'' if not number else chr(10)}# {node}")
-        print(listing_table(services))
+    plans, failed = of_each(args, lambda node, client: client.get("/plan"))
+    services = load_balancers(args, plans)
+    listed = [(node, entries(plan, services)) for node, plan in plans]
     if args.output is not None:
+        documents = [{"node": node, "services": services} for node, services in listed]
         print(as_json(documents) if args.output == "json" else as_yaml(documents))
+    else:
+        show_each([(node, listing_table(services)) for node, services in listed])
     return failed

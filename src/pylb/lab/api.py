@@ -4,6 +4,9 @@
 GET      /status    nodes and their daemons, pods
 GET      /objects   ``?kind=&namespace=``: {"objects": [...]} with their status
 POST     /apply     {"objects": [{"file", "document", "body"}]}, all or none
+POST     /create    the same for what must not be there yet
+POST     /patch     {"ref": {"kind", "namespace", "name"}, "patch", "type"}, of type
+                    strategic (the default), merge or json
 POST     /delete    {"refs": [{"kind", "namespace", "name"}]}, all or none
 POST     /down      end the lab; {"removed": [...]}
 =======  =========  ===========================================================
@@ -22,6 +25,7 @@ from pylb.lab.daemons import Refused
 from pylb.lab.errors import LabError
 from pylb.policy.errors import ManifestError
 from pylb.policy.objects import RawObject, Ref, raw
+from pylb.policy.patching import FORMS, PatchError
 
 if TYPE_CHECKING:
     from pylb.lab.controller import Controller
@@ -42,6 +46,17 @@ def routes(controller: Controller) -> Router:
         sent = [_raw(each) for each in _list(request, "objects")]
         return Response(200, await controller.apply([one for some in sent for one in some]))
 
+    async def create(request: Request) -> Response:
+        sent = [_raw(each) for each in _list(request, "objects")]
+        return Response(200, await controller.create([one for some in sent for one in some]))
+
+    async def patch(request: Request) -> Response:
+        body = request.body if isinstance(request.body, dict) else {}
+        form = body.get("type", FORMS[0])
+        if form not in FORMS:
+            raise HttpError(400, f"type: expected one of {', '.join(FORMS)}")
+        return Response(200, await controller.patch(_ref(body.get("ref")), body.get("patch"), form))
+
     async def delete(request: Request) -> Response:
         refs = [_ref(each) for each in _list(request, "refs")]
         return Response(200, await controller.delete(refs))
@@ -53,6 +68,8 @@ def routes(controller: Controller) -> Router:
     router.add("GET", "/status", status)
     router.add("GET", "/objects", objects)
     router.add("POST", "/apply", _answered(apply))
+    router.add("POST", "/create", _answered(create))
+    router.add("POST", "/patch", _answered(patch))
     router.add("POST", "/delete", _answered(delete))
     router.add("POST", "/down", down)
     return router
@@ -69,6 +86,8 @@ def _answered(handler: Callable[[Request], Awaitable[Response]]) -> Handler:
             raise HttpError(422, "the manifests are not valid", problems) from None
         except Refused as error:
             raise HttpError(422, "a daemon refuses the policy", error.errors) from None
+        except PatchError as error:
+            raise HttpError(422, f"the patch: {error}") from None
         except LabError as error:
             raise HttpError(422, str(error)) from None
 

@@ -34,6 +34,7 @@ from pylb.lab.process import Children
 from pylb.policy import objects
 from pylb.policy.model import Key, Overlay
 from pylb.policy.objects import RawObject, Ref
+from pylb.policy.patching import difference, merge, patched
 from pylb.policy.store import Store
 
 log = logging.getLogger(__name__)
@@ -183,20 +184,78 @@ class Controller:
         results = [{**_ref_json(raw.ref), "action": _action(before, raw)} for raw in raws]
         return {"results": results, "warnings": list(store.warnings)}
 
-    async def delete(self, refs: list[Ref]) -> Body:
-        """Delete objects, all or none; those that are not there are told so.
+    async def create(self, raws: list[RawObject]) -> Body:
+        """Create objects, all or none: none also when any is there already, which is told.
 
         Raises as `apply` does.
         """
         async with self._lock:
-            before = self.store.objects
-            there = [ref for ref in refs if ref in before]
+            there = [raw.ref for raw in raws if self._has(raw.ref)]
+            if there:
+                told = [{**_ref_json(ref), "action": "exists"} for ref in there]
+                return {"results": told, "warnings": []}
+            store = self.store.apply(raws)
+            await self._change(store)
+        results = [{**_ref_json(raw.ref), "action": "created"} for raw in raws]
+        return {"results": results, "warnings": list(store.warnings)}
+
+    def _has(self, ref: Ref) -> bool:
+        """Whether there is such an object, also one that follows from another."""
+        return ref in self.store.objects or (
+            ref.kind == "Pod" and ref[1:] in self.store.policy.pods
+        )
+
+    async def patch(self, ref: Ref, patch: Any, form: str) -> Body:
+        """Patch an object as it is shown: also what was assigned to it may be changed.
+
+        Raises as `apply` does, and `PatchError`.
+        """
+        async with self._lock:
+            before = self.store
+            if (given := before.objects.get(ref)) is None:
+                self._check_pod(ref)
+                return {"results": [{**_ref_json(ref), "action": "not found"}], "warnings": []}
+            shown = self._body(ref) or given.raw.body
+            change = difference(shown, patched(shown, patch, form))
+            if not change:
+                return {"results": [{**_ref_json(ref), "action": "unchanged"}], "warnings": []}
+            # Onto what was given, so that what was assigned stays no more than that.
+            store = before.apply(objects.raw("patch", 0, merge(given.raw.body, change)))
+            if store is not before:
+                await self._change(store)
+        action = "unchanged" if store is before else "patched"
+        warnings = [w for w in store.warnings if w not in before.warnings]
+        return {"results": [{**_ref_json(ref), "action": action}], "warnings": warnings}
+
+    def _body(self, ref: Ref) -> Body | None:
+        for raw in objects.from_bodies(self.store.bodies(ref.kind, ref.namespace)):
+            if raw.ref == ref:
+                return dict(raw.body)
+        return None
+
+    def _check_pod(self, ref: Ref) -> None:
+        """Raise `LabError` for a pod that only its owner can change."""
+        if ref.kind == "Pod" and ref[1:] in self.store.policy.pods and self.store.built:
+            owner = self.store.built.sources[ref[1:]].ref
+            raise LabError(f"{ref}: it follows from {owner}: change that")
+
+    async def delete(self, refs: list[Ref]) -> Body:
+        """Delete objects, all or none; those that are not there are told so.
+
+        A pod of a Deployment or ReplicaSet is made anew.  Raises as `apply` does.
+        """
+        async with self._lock:
+            there = [ref for ref in refs if ref in self.store.objects]
+            found = {ref for ref in refs if self._has(ref)}
             check_deletion(there)
             if there:
                 await self._change(self.store.delete(there))
+            again = [ref[1:] for ref in found if ref.kind == "Pod" and self._has(ref)]
+            if again:
+                for store in self.store.remade(again):
+                    await self._change(store)
         results = [
-            {**_ref_json(ref), "action": "deleted" if ref in before else "not found"}
-            for ref in refs
+            {**_ref_json(ref), "action": "deleted" if ref in found else "not found"} for ref in refs
         ]
         return {"results": results}
 
@@ -234,9 +293,13 @@ class Controller:
             # Of all kinds only what was given comes; the computed slices come by theirs.
             bodies = [body for body in bodies if body["kind"] != "EndpointSlice"]
             bodies += self.store.bodies("EndpointSlice", namespace)
+        if kind == "Endpoints":
+            known = {(str(b["metadata"]["namespace"]), str(b["metadata"]["name"])) for b in bodies}
+            bodies += views.endpoints(self.store.policy, namespace, known)
         daemons = self._daemons.all if self._daemons else {}
         policy, pods = self.store.policy, self._cluster.pods
-        return list(views.objects(bodies, policy, pods, daemons, self._ages))
+        sources = self.store.built.sources if self.store.built else {}
+        return list(views.objects(bodies, policy, pods, daemons, self._ages, sources))
 
     def status(self) -> Body:
         """What runs and how it is."""

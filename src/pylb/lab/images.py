@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 
 from pylb.lab.errors import LabError
-from pylb.policy.model import Container, OutsideHost, Pod, Policy, Protocol
+from pylb.policy.model import Container, ContainerPort, OutsideHost, Pod, Policy, Protocol
 
 _DEFAULT_PORT = {"echoserver": 8080, "nginx": 80}
 """The port that a program serves when its container declares none."""
@@ -46,11 +46,12 @@ def program(image: str) -> str | None:
 def argv(container: Container, owner: str) -> list[str]:
     """The command of a container; ``owner`` names its pod or host in errors.
 
-    As in Kubernetes, ``args`` follow ``command``.  Raises `LabError` when the
-    image has no built-in program and there is no command.
+    As in Kubernetes, ``args`` follow ``command``, and are the command of an image
+    that has none of its own.  Raises `LabError` when there is neither a built-in
+    program nor a command.
     """
-    if container.command:
-        return [*container.command, *container.args]
+    if command := given_command(container):
+        return command
     name = program(container.image)
     if name is None:
         raise LabError(
@@ -58,10 +59,23 @@ def argv(container: Container, owner: str) -> list[str]:
             "built-in programs (echoserver, pause, nginx and names that begin so): "
             "expected a command"
         )
-    ports = [f"{declared.port}/{declared.protocol.value}" for declared in container.ports]
-    if not ports and name in _DEFAULT_PORT:
-        ports.append(f"{_DEFAULT_PORT[name]}/TCP")
+    ports = [f"{each.port}/{each.protocol.value}" for each in served(container)]
     return [sys.executable, "-P", "-m", f"pylb.lab.programs.{name}", *ports]
+
+
+def served(container: Container) -> tuple[ContainerPort, ...]:
+    """The ports that a container declares, else those that its built-in program serves anyway."""
+    if container.ports or given_command(container):
+        return container.ports
+    own = _DEFAULT_PORT.get(program(container.image) or "")
+    return () if own is None else (ContainerPort(own),)
+
+
+def given_command(container: Container) -> list[str]:
+    """What a container is told to run, [] when that is for its image to say."""
+    if container.command or program(container.image) is None:
+        return [*container.command, *container.args]
+    return []
 
 
 def owner_name(owner: Pod | OutsideHost) -> str:
@@ -78,15 +92,16 @@ def check(policy: Policy) -> None:
         for container in owner.containers:
             argv(container, owner_name(owner))
             _check_command(container, owner_name(owner))
-            if isinstance(owner, Pod) and owner.ready is None and not container.command:
+            if isinstance(owner, Pod) and owner.ready is None and not given_command(container):
                 _check_ports(container, owner_name(owner))
 
 
 def _check_command(container: Container, owner: str) -> None:
     """Pods see this machine's own files: a command that is not there will not be."""
-    if not container.command:
+    command = given_command(container)
+    if not command:
         return
-    name = container.command[0]
+    name = command[0]
     path = os.path.join(container.working_dir or "/", name) if "/" in name else name  # noqa: PTH118
     if shutil.which(path, path=container.env.get("PATH", search_path())) is None:
         raise LabError(

@@ -9,8 +9,8 @@ from typing import Any
 import pylb
 from pylb.lab.daemons import NodeDaemon
 from pylb.lab.workloads import Running, Workload
-from pylb.policy.model import Key, Policy
-from pylb.policy.objects import CLUSTER_SCOPED, Ref
+from pylb.policy.model import Endpoint, EndpointSlice, Key, Policy
+from pylb.policy.objects import CLUSTER_SCOPED, RawObject, Ref
 
 Body = dict[str, Any]
 
@@ -27,11 +27,15 @@ class Ages:
         self._since = {ref: self._since.get(ref, now) for ref in refs}
 
     def of(self, body: Mapping[str, Any]) -> str | None:
-        """RFC 3339, UTC, whole seconds.  A computed EndpointSlice is as old as its Service."""
+        """RFC 3339, UTC, whole seconds.  Computed endpoints are as old as their Service."""
         metadata, kind = body["metadata"], str(body["kind"])
         namespace = "" if kind in CLUSTER_SCOPED else str(metadata.get("namespace", "default"))
-        since = self._since.get(Ref(kind, namespace, str(metadata.get("name", ""))))
+        name = str(metadata.get("name", ""))
+        since = self._since.get(Ref(kind, namespace, name))
+        # What follows from a Service is named in a label, or like it.
         service = (metadata.get("labels") or {}).get("kubernetes.io/service-name", "")
+        if kind == "Endpoints":
+            service = name
         return since or self._since.get(Ref("Service", namespace, service))
 
 
@@ -41,8 +45,15 @@ def objects(
     pods: Mapping[Key, Workload],
     daemons: Mapping[str, NodeDaemon],
     ages: Ages,
+    sources: Mapping[Key, RawObject],
 ) -> Iterator[Body]:
-    """``bodies`` as Kubernetes would give them: with their age and status."""
+    """``bodies`` as Kubernetes would give them: with their age and status.
+
+    ``sources`` says which object each pod comes from.
+    """
+    owned: dict[Ref, list[Key]] = {}
+    for key, source in sources.items():
+        owned.setdefault(source.ref, []).append(key)
     for original in bodies:
         body = dict(original)
         metadata = body["metadata"] = dict(body.get("metadata") or {})
@@ -52,7 +63,62 @@ def objects(
             body["status"] = _pod_status(body, policy, key, pods.get(key))
         elif body["kind"] == "Node":
             body["status"] = _node_status(body, daemons.get(metadata["name"]))
+        elif body["kind"] in ("Deployment", "ReplicaSet"):
+            keys = owned.get(Ref(body["kind"], metadata["namespace"], metadata["name"]), [])
+            body["spec"] = {"replicas": 1, **body["spec"]}
+            body["status"] = _replicas_status(body["kind"], keys, policy, pods)
         yield body
+
+
+def _replicas_status(
+    kind: str, keys: list[Key], policy: Policy, pods: Mapping[Key, Workload]
+) -> Body:
+    replicas = sum(key in pods for key in keys)
+    ready = sum(bool(policy.pods[key].ready) for key in keys)
+    status: Body = {"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready}
+    if kind == "Deployment":
+        status["updatedReplicas"] = replicas
+        status["conditions"] = [_condition("Available", ready == len(keys))]
+    return status
+
+
+def endpoints(policy: Policy, namespace: str | None, known: Collection[Key]) -> list[Body]:
+    """The Endpoints that Kubernetes writes for Services with a selector, but the ``known`` ones."""
+    return [
+        _endpoints_body(key, [each for each in policy.slices.get(key, ()) if each.computed])
+        for key, service in policy.services.items()
+        if service.selector and key not in known and namespace in (None, key[0])
+    ]
+
+
+def _endpoints_body(key: Key, slices: Iterable[EndpointSlice]) -> Body:
+    subsets = []
+    for each in slices:
+        subset: Body = {}
+        for name, ready in (("addresses", True), ("notReadyAddresses", False)):
+            some = [_endpoint_address(e) for e in each.endpoints if e.ready is ready]
+            if some:
+                subset[name] = some
+        if subset:
+            ports = [(p.name, p.port, p.protocol.value) for p in each.ports]
+            subset["ports"] = [
+                {**({"name": name} if name else {}), "port": port, "protocol": protocol}
+                for name, port, protocol in ports
+            ]
+            subsets.append(subset)
+    metadata = {"name": key[1], "namespace": key[0]}
+    body: Body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata}
+    return {**body, "subsets": subsets} if subsets else body
+
+
+def _endpoint_address(endpoint: Endpoint) -> Body:
+    address: Body = {"ip": str(endpoint.address)}
+    if endpoint.node:
+        address["nodeName"] = endpoint.node
+    if endpoint.pod:
+        namespace, name = endpoint.pod
+        address["targetRef"] = {"kind": "Pod", "namespace": namespace, "name": name}
+    return address
 
 
 def _condition(kind: str, value: bool) -> Body:

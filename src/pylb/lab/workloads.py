@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pylb.lab import images, netns, removal
@@ -60,7 +60,8 @@ class Workload:
         self._on_exit = on_exit
         name = images.owner_name(owner)
         self.running = [Running(c, images.argv(c, name)) for c in owner.containers]
-        self._wanted = declared(owner.containers)
+        served = (replace(c, ports=images.served(c)) for c in owner.containers)
+        self._wanted = declared(served)
         self._listeners: Listeners | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -94,7 +95,7 @@ class Workload:
 
     def _command(self, running: Running) -> Command:
         container = running.container
-        own = python_path() if not container.command else {}
+        own = {} if images.given_command(container) else python_path()
         return Command(
             what=f"{images.owner_name(self.owner)}, container {container.name}",
             place=self.place,
@@ -155,7 +156,7 @@ class Workload:
                 await asyncio.sleep(running.backoff.after(0))
 
     def ready(self) -> bool:
-        """Whether every process runs and every declared port listens.
+        """Whether every process runs and every port that it is to serve listens.
 
         Without ports, one that has ended before runs only once it has stayed a
         while: one that ends again and again would seem ready in between.

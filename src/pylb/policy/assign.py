@@ -6,6 +6,7 @@ the files.  Sticky: who has something keeps it as long as it may have it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -28,33 +29,58 @@ def place_pods(
     previous: Mapping[Key, Pod],
     problems: list[Problem],
 ) -> dict[Key, Pod]:
-    """Give every pod a node and an address."""
-    placed: dict[Key, Pod] = {}
-    count = dict.fromkeys(sorted(nodes), 0)
+    """Give every pod a node and an address.
+
+    Pods that may choose go where the fewest of their own Deployment or ReplicaSet
+    are, and of such nodes where the fewest pods are at all.
+    """
+    at: dict[Key, str] = {}
+    choosing: dict[Key, list[str]] = {}
     for key in sorted(templates):
         raw, template = templates[key]
-        pod, before = template.pod, previous.get(key)
-        node = pod.node
-        if not node:
-            fitting = [
-                name for name in count if template.selector.items() <= nodes[name].labels.items()
-            ]
-            if not fitting:
-                wanted = ", ".join(f"{k}={v}" for k, v in template.selector.items())
-                what = f"no node has the labels {wanted}" if wanted else "there is no node"
-                problems.append(raw.problem("spec.nodeSelector", what))
-                continue
-            kept = before is not None and before.node in fitting
-            node = before.node if before and kept else min(fitting, key=lambda n: (count[n], n))
-        elif node not in nodes:
-            known = ", ".join(sorted(nodes)) or "none"
-            message = f"there is no node {node!r} (there are: {known})"
-            problems.append(raw.problem("spec.nodeName", message))
+        node = template.pod.node
+        if node:
+            if node in nodes:
+                at[key] = node
+            else:
+                known = ", ".join(sorted(nodes)) or "none"
+                message = f"there is no node {node!r} (there are: {known})"
+                problems.append(raw.problem("spec.nodeName", message))
             continue
-        count[node] += 1
-        placed[key] = replace(pod, node=node)
+        fitting = [
+            name
+            for name in sorted(nodes)
+            if template.selector.items() <= nodes[name].labels.items()
+        ]
+        before = previous.get(key)
+        if before and before.node in fitting:
+            at[key] = before.node
+        elif fitting:
+            choosing[key] = fitting
+        else:
+            wanted = ", ".join(f"{k}={v}" for k, v in template.selector.items())
+            what = f"no node has the labels {wanted}" if wanted else "there is no node"
+            problems.append(raw.problem("spec.nodeSelector", what))
+    _choose_nodes(at, choosing, templates)
+    placed = {key: replace(templates[key][1].pod, node=at[key]) for key in sorted(at)}
     _give_addresses(placed, templates, nodes, previous, problems)
     return placed
+
+
+def _choose_nodes(
+    at: dict[Key, str],
+    choosing: Mapping[Key, list[str]],
+    templates: Mapping[Key, tuple[RawObject, PodTemplate]],
+) -> None:
+    """Put each that is ``choosing`` among its nodes into ``at``, where the others are already."""
+    pods = Counter(at.values())
+    siblings = Counter((node, templates[key][0].ref) for key, node in at.items())
+    for key, fitting in choosing.items():
+        owner = templates[key][0].ref
+        node = min(fitting, key=lambda n: (siblings[n, owner], pods[n], n))
+        at[key] = node
+        pods[node] += 1
+        siblings[node, owner] += 1
 
 
 def _give_addresses(

@@ -8,7 +8,7 @@ Services concerned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pylb.policy.errors import ManifestError, Problem
 from pylb.policy.manifests import Understood, understand
 from pylb.policy.model import Change, Key, Overlay, Policy
 from pylb.policy.objects import RawObject, Ref, read
+from pylb.policy.workloads import PodTemplate
 
 _FOUNDATIONS = frozenset(("Node", "Lab"))
 _ENDPOINT_KINDS = frozenset(("EndpointSlice", "Endpoints"))
@@ -91,6 +92,16 @@ class Store:
         kept = {ref: each for ref, each in self.objects.items() if ref not in gone}
         return self._with(kept, gone)
 
+    def remade(self, pods: Collection[Key]) -> tuple[Store, Store]:
+        """Two stores: without pods of Deployments or ReplicaSets, and with them made anew."""
+        owners = {self.built.sources[key].ref for key in pods} if self.built else set()
+        without = dict(self.objects)
+        for ref in owners:
+            kept = tuple(m for m in without[ref].models if _pod_key(m) not in pods)
+            without[ref] = replace(without[ref], models=kept)
+        between = self._with(without, owners)
+        return between, between._with(self.objects, owners)
+
     def with_ready(self, ready: Mapping[Key, bool]) -> Store:
         """With what was observed of pods' readiness.
 
@@ -120,6 +131,10 @@ class Store:
         else:
             built = build(objects, self.ready, self.overlay, self.built)
         return replace(self, objects=objects, built=built)
+
+
+def _pod_key(model: Any) -> Key | None:
+    return model.pod.key if isinstance(model, PodTemplate) else None
 
 
 def read_all(paths: Sequence[Path | str]) -> list[RawObject]:

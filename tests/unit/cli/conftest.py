@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from pylb.cli import get
 from pylb.control.http import Handler, Request, Response, Router, Server
 from pylb.control.paths import LabPaths
+
+from .objects import Clock, objects
 
 DEADLINE = 10.0
 
@@ -88,3 +91,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: Loop) -> Iterator
     lab = Lab(loop)
     yield lab
     lab.close()
+
+
+@pytest.fixture
+def cluster(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab with a controller that has a few objects of every kind."""
+    monkeypatch.setattr(get, "datetime", Clock)
+    lab.controller({"GET /objects": objects})
+    return lab

@@ -20,7 +20,10 @@ from .conftest import Lab
 def commands(top: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for action in top._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for name, sub in action.choices.items():
+            named = {id(sub): name for name, sub in reversed(action.choices.items())}
+            for name, sub in (
+                (named[id(sub)], sub) for sub in dict.fromkeys(action.choices.values())
+            ):
                 yield (*path, name)
                 yield from commands(sub, (*path, name))
 

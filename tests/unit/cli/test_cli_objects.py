@@ -1,18 +1,17 @@
-"""`pylb get`, apply, delete, service list, lab status and logs."""
+"""`pylb get`, apply, delete and lab status."""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
-from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pylb.cli import apply, common, get
+from pylb.cli import apply, common
 from pylb.cli.kinds import KINDS
 from pylb.cli.main import main
 from pylb.cli.object_tables import human_duration
@@ -20,127 +19,7 @@ from pylb.cli.selector import selector
 from pylb.control.http import HttpError, Request
 
 from .conftest import Lab
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class Clock(datetime):
-    """Always `NOW`: ages do not depend on how long the tests have been running."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> Clock:
-        return cls.fromtimestamp(NOW.timestamp(), tz)
-
-
-def ago(seconds: int) -> str:
-    return (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def pod(name: str, namespace: str = "default", ready: bool = True, **labels: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": labels,
-            "creationTimestamp": ago(3600 * 5),
-        },
-        "spec": {"nodeName": "node1", "containers": [{"name": "c"}]},
-        "status": {
-            "phase": "Running",
-            "podIP": "10.244.1.2",
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
-            "containerStatuses": [{"name": "c", "ready": ready, "restartCount": 2}],
-        },
-    }
-
-
-NODE = {
-    "apiVersion": "v1",
-    "kind": "Node",
-    "metadata": {"name": "node1", "creationTimestamp": ago(86400 * 3 + 7200)},
-    "spec": {"podCIDR": "10.244.1.0/24"},
-    "status": {
-        "addresses": [{"type": "InternalIP", "address": "192.168.0.1"}],
-        "conditions": [{"type": "Ready", "status": "True"}],
-        "nodeInfo": {"kubeletVersion": "pylb-0.1.0"},
-    },
-}
-
-SERVICE = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "web", "namespace": "default"},
-    "spec": {
-        "type": "NodePort",
-        "clusterIP": "10.96.0.10",
-        "selector": {"app": "web"},
-        "ports": [
-            {"port": 80, "protocol": "TCP", "nodePort": 30080},
-            {"port": 53, "protocol": "UDP"},
-        ],
-    },
-}
-
-SLICE = {
-    "apiVersion": "discovery.k8s.io/v1",
-    "kind": "EndpointSlice",
-    "addressType": "IPv4",
-    "metadata": {"name": "web-abc", "namespace": "default", "creationTimestamp": ago(30)},
-    "ports": [{"port": 8080}, {"port": 53}],
-    "endpoints": [{"addresses": [f"10.244.1.{n}"]} for n in range(2, 7)],
-}
-
-OBJECTS = {
-    "Node": [NODE],
-    "Pod": [pod("web-1", app="web"), pod("db", ready=False), pod("x", "shop", app="web")],
-    "Service": [SERVICE],
-    "EndpointSlice": [SLICE],
-    "Endpoints": [
-        {
-            "kind": "Endpoints",
-            "metadata": {"name": "db", "namespace": "default"},
-            "subsets": [
-                {"addresses": [{"ip": "10.9.0.1"}, {"ip": "10.9.0.2"}], "ports": [{"port": 5432}]}
-            ],
-        }
-    ],
-    "Deployment": [
-        {
-            "kind": "Deployment",
-            "metadata": {"name": "web", "namespace": "default", "creationTimestamp": ago(60)},
-            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}},
-        }
-    ],
-    "ReplicaSet": [],
-    "Lab": [
-        {
-            "kind": "Lab",
-            "metadata": {"name": "lab", "creationTimestamp": ago(60)},
-            "spec": {
-                "overlay": {"type": "udp"},
-                "underlay": {"subnet": "192.168.0.0/24"},
-                "serviceCIDR": "10.96.0.0/12",
-            },
-        }
-    ],
-}
-
-
-def objects(request: Request) -> dict[str, Any]:
-    found = OBJECTS[request.query["kind"]]
-    namespace = request.query.get("namespace")
-    if namespace is not None:
-        found = [o for o in found if o["metadata"]["namespace"] == namespace]
-    return {"objects": found}
-
-
-@pytest.fixture
-def cluster(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setattr(get, "datetime", Clock)
-    lab.controller({"GET /objects": objects})
-    return lab
+from .objects import SERVICE, objects
 
 
 def test_pods(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +67,12 @@ def test_the_other_kinds(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> No
     )
     assert main(["get", "deploy", "-o", "wide"]) == 0
     assert capsys.readouterr().out == (
-        "NAME   DESIRED   AGE   SELECTOR\nweb    3         60s   app=web\n"
+        "NAME   READY   UP-TO-DATE   AVAILABLE   AGE   CONTAINERS   IMAGES   SELECTOR\n"
+        "web    2/3     3            2           60s   c            nginx    app=web\n"
+    )
+    assert main(["get", "rs"]) == 0
+    assert capsys.readouterr().out == (
+        "NAME   DESIRED   CURRENT   READY   AGE\nidle   1         1         0       60s\n"
     )
     assert main(["get", "labs"]) == 0
     assert capsys.readouterr().out == (
@@ -202,6 +86,7 @@ def test_whatever_get_knows_delete_knows(
     cluster: Lab, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
     assert main(["get", word]) == 0
+    assert main(["get", word, "--all-namespaces"]) == 0
     capsys.readouterr()
     assert main(["delete", word]) == 2
     assert "expected a NAME" in capsys.readouterr().err
@@ -228,9 +113,10 @@ def test_all_and_names(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["get", "all"]) == 0
     tables = capsys.readouterr().out.split("\n\n")
     assert [t.splitlines()[1].split()[0] for t in tables] == [
-        "node/node1",
         "pod/web-1",
         "service/web",
+        "deployment.apps/web",
+        "replicaset.apps/idle",
     ]
     assert main(["get", "pods,eps", "-o", "name"]) == 0
     assert capsys.readouterr().out.split() == [
@@ -251,6 +137,67 @@ def test_documents(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
         "kind": "List",
         "items": [SERVICE],
     }
+
+
+def test_labels_as_columns(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["get", "pods", "-L", "app,x.io/zone", "-L", "tier", "--show-labels"]) == 0
+    assert capsys.readouterr().out == (
+        "NAME    READY   STATUS    RESTARTS   AGE   LABELS    APP   ZONE   TIER\n"
+        "web-1   1/1     Running   2          5h    app=web   web\n"
+        "db      0/1     Running   2          5h    <none>\n"
+    )
+
+
+def test_kinds_with_names(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["get", "pod/web-1", "svc/web", "pod/nope", "-o", "name"]) == 1
+    assert capsys.readouterr() == (
+        "pod/web-1\nservice/web\n",
+        'Error from server (NotFound): pods "nope" not found\n',
+    )
+    for wrong in (["pod/web-1", "web"], ["pods,svc", "web"], ["all/web"], ["pod/"]):
+        assert main(["get", *wrong]) == 2
+    assert main(["get", "deployments.apps", "-o", "name"]) == 0
+
+
+def test_templates(cluster: Lab, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"]) == 0
+    assert capsys.readouterr().out == "30080"
+    assert main(["get", "pods", "-A", "-o", "jsonpath={.items[*].metadata.name}"]) == 0
+    assert capsys.readouterr().out == "web-1 db x"
+    file = tmp_path / "template"
+    file.write_text('{range .items[*]}{.metadata.name}{"\\n"}{end}\n')
+    assert main(["get", "pods", "-o", f"jsonpath-file={file}"]) == 0
+    assert capsys.readouterr().out == "web-1\ndb\n"
+    columns = "custom-columns=POD:.metadata.name,APP:metadata.labels.app,IP:{.status.podIP}"
+    assert main(["get", "pods", "-o", columns]) == 0
+    assert capsys.readouterr().out == (
+        "POD     APP      IP\nweb-1   web      10.244.1.2\ndb      <none>   10.244.1.2\n"
+    )
+    assert main(["get", "pods", "-o", "jsonpath={.items[9]}"]) == 1
+    assert capsys.readouterr().err == "pylb: -o jsonpath: [9]: the list has 2 elements\n"
+    assert main(["get", "pods", "-o", "custom-columns=X:.kind[0]"]) == 1
+    assert capsys.readouterr().err.startswith("pylb: -o custom-columns: web-1: [0]: 'Pod' is not")
+
+
+@pytest.mark.parametrize(
+    ("format_", "message"),
+    [
+        ("xml", "expected one of wide, json, yaml, name, jsonpath=TEMPLATE"),
+        ("json=x", "expected one of wide, json"),
+        ("jsonpath", "expected one of wide, json"),
+        ("jsonpath={.a", "a { is not closed"),
+        ("jsonpath-file=/nowhere", "/nowhere: No such file"),
+        ("custom-columns=NAME", "expected TITLE:PATH"),
+        ("custom-columns=NAME:{.a", "is not part of a path"),
+    ],
+)
+def test_formats_that_are_none(
+    capsys: pytest.CaptureFixture[str], format_: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["get", "pods", "-o", format_])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_what_is_not_there(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,64 +305,47 @@ def test_delete(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["delete", "all", "nope"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         f'Error from server (NotFound): {kind} "nope" not found'
-        for kind in ("nodes", "pods", "services")
+        for kind in ("pods", "services", "deployments.apps", "replicasets.apps")
     ]
     refs = lab.requests[-1].body["refs"]
     assert [(ref["kind"], ref["namespace"]) for ref in refs] == [
-        ("Node", ""),
         ("Pod", "default"),
         ("Service", "default"),
+        ("Deployment", "default"),
+        ("ReplicaSet", "default"),
     ]
     for wrong in (["delete"], ["delete", "svc"], ["delete", "svc", "x", "-f", "y"]):
         assert main(wrong) == 2
 
 
-PLAN = {
-    "frontends": [
-        {
-            "address": "10.96.0.10",
-            "port": 80,
-            "protocol": 6,
-            "kind": "CLUSTER_IP",
-            "service": "default/web:http",
-            "backends": [
-                {"address": "10.244.1.2", "port": 8080, "state": "ACTIVE"},
-                {"address": "10.244.2.2", "port": 8080, "state": "DRAINING"},
-            ],
-        },
-        {
-            "address": "192.168.0.1",
-            "port": 30053,
-            "protocol": 17,
-            "kind": "NODE_PORT",
-            "service": "default/dns",
-            "backends": [],
-        },
+def test_delete_by_label(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    def delete(request: Request) -> Any:
+        return {"results": [{**ref, "action": "deleted"} for ref in request.body["refs"]]}
+
+    lab.controller({"GET /objects": objects, "POST /delete": delete})
+    assert main(["delete", "pods,svc", "-l", "app=web", "-A"]) == 0
+    assert capsys.readouterr().out == 'pod "web-1" deleted\npod "x" deleted\n'
+    assert main(["delete", "all", "--all"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        'pod "web-1" deleted',
+        'pod "db" deleted',
+        'service "web" deleted',
+        'deployment.apps "web" deleted',
+        'replicaset.apps "idle" deleted',
     ]
-}
-
-
-def test_service_list(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    lab.daemon("node1", {"GET /plan": PLAN})
-    assert main(["service", "list"]) == 0
-    assert capsys.readouterr().out == (
-        "ID   Frontend                Service Type   Backend\n"
-        "1    10.96.0.10:80/TCP       ClusterIP      1 => 10.244.1.2:8080/TCP (active)\n"
-        "                                            2 => 10.244.2.2:8080/TCP (draining)\n"
-        "2    192.168.0.1:30053/UDP   NodePort\n"
-    )
-    assert main(["service", "list", "-o", "json"]) == 0
-    (document,) = json.loads(capsys.readouterr().out)
-    assert document["node"] == "node1"
-    assert document["services"][1] == {
-        "id": 2,
-        "frontend": "192.168.0.1:30053/UDP",
-        "type": "NodePort",
-        "service": "default/dns",
-        "backends": [],
-    }
-    assert main(["service", "list", "-o", "yaml"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out) == [document]
+    asked = len(lab.requests)
+    assert main(["delete", "pods", "-l", "app=nope"]) == 0
+    assert capsys.readouterr() == ("", "No resources found\n")
+    assert len(lab.requests) == asked + 1
+    for wrong in (
+        ["pod", "x", "-l", "a=b"],
+        ["pod/x", "--all"],
+        ["-l", "a=b"],
+        ["-f", "x", "--all"],
+        ["pod", "x", "-A"],
+        ["pods", "-l", "a b"],
+    ):
+        assert main(["delete", *wrong]) == 2, wrong
 
 
 def test_lab_status(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -453,57 +383,6 @@ def test_lab_status(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(capsys.readouterr().out) == status
     assert main(["lab", "status", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == status
-
-
-def write_log(lab: Lab, name: str, text: str) -> Path:
-    log = lab.paths.workload(name) / "log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(text)
-    return log
-
-
-def test_logs(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    write_log(cluster, "default.web-1", "one\ntwo\nthree")
-    write_log(cluster, "internet", "hello\n")
-    assert main(["logs", "web-1"]) == 0
-    assert capsys.readouterr().out == "one\ntwo\nthree"
-    assert main(["logs", "web-1", "--tail", "2"]) == 0
-    assert capsys.readouterr().out == "two\nthree"
-    assert main(["logs", "web-1", "--tail", "0"]) == 0
-    assert capsys.readouterr().out == ""
-    assert main(["logs", "internet"]) == 0
-    assert capsys.readouterr().out == "hello\n"
-    assert main(["logs", "-l", "app=web", "--prefix"]) == 0
-    assert capsys.readouterr().out == "[pod/web-1] one\n[pod/web-1] two\n[pod/web-1] three"
-    assert main(["logs", "nope"]) == 1
-    assert capsys.readouterr().err == (
-        "pylb: lab 'pylb' has no pod 'nope' in namespace 'default'\n"
-    )
-    assert main(["logs", "-l", "app=nope"]) == 1
-    assert main(["logs"]) == 2
-    assert main(["logs", "../../etc"]) == 1
-
-
-def test_following_a_log(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    from pylb.cli.logs import Reader
-
-    log = write_log(cluster, "default.web-1", "old\nnew\n")
-    reader = Reader(log, "")
-    reader.start(1)
-    assert capsys.readouterr().out == "new\n"
-    assert not reader.forward()
-    with log.open("a") as more:
-        more.write("a\nb")
-    assert reader.forward()
-    with log.open("a") as more:
-        more.write("c\n")
-    assert reader.forward()
-    assert capsys.readouterr().out == "a\nbc\n"
-    log.unlink()
-    assert not reader.forward()
-    write_log(cluster, "default.web-1", "again\n")
-    assert reader.forward()
-    assert capsys.readouterr().out == "again\n"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,25 @@ def test_a_command_runs_with_its_args_whatever_the_image() -> None:
     assert images.argv(container, "Pod default/p") == ["sleep", "inf"]
 
 
+def test_what_a_container_is_to_serve() -> None:
+    declared = (ContainerPort(81),)
+    assert images.served(Container("c", "nginx", ports=declared)) == declared
+    assert images.served(Container("c", "nginx")) == (ContainerPort(80),)
+    assert images.served(Container("c", "nginx", command=("sleep", "1"))) == ()
+    assert images.served(Container("c", "pause")) == ()
+
+
+def test_args_are_the_command_of_an_image_that_has_none() -> None:
+    assert images.argv(Container("c", "busybox", args=("sleep", "9")), "p") == ["sleep", "9"]
+    # An image with a program of its own takes no arguments.
+    assert images.argv(Container("c", "nginx", args=("-v",)), "p")[-1] == "80/TCP"
+    images.check(policy([pod("p", containers=(Container("c", "busybox", args=("sleep", "9")),))]))
+    with pytest.raises(LabError, match="'no-such-program' is not installed"):
+        images.check(
+            policy([pod("p", containers=(Container("c", "b", args=("no-such-program",)),))])
+        )
+
+
 def test_a_program_serves_the_declared_ports_or_its_own() -> None:
     start = [sys.executable, "-P", "-m", "pylb.lab.programs.echoserver"]
     declared = (ContainerPort(8080), ContainerPort(53, Protocol.UDP))

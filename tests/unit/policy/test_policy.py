@@ -119,6 +119,42 @@ def test_deployments_become_pods_spread_over_fitting_nodes(tmp_path: Path) -> No
     assert {p.node for k, p in chosen.pods.items() if k[1].startswith("shop-")} == {"node1"}
 
 
+def test_pods_of_one_owner_are_spread_whatever_else_is_there(tmp_path: Path) -> None:
+    """A Deployment's pods stand apart first, and then where there is room."""
+    pod = """
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: NAME}
+    spec: {NODE containers: [{name: c, image: pause}]}
+    """
+    owner = """
+    apiVersion: apps/v1
+    kind: ReplicaSet
+    metadata: {name: m}
+    spec:
+      replicas: COUNT
+      selector: {matchLabels: {app: m}}
+      template: {metadata: {labels: {app: m}}, spec: {containers: [{name: c, image: pause}]}}
+    """
+
+    def named(name: str, node: str) -> str:
+        return pod.replace("NAME", name).replace("NODE", f"nodeName: {node}," if node else "")
+
+    others = [named(name, "node1") for name in ("a", "z1", "z2", "z3")]
+    text = "---".join([*others, named("n", ""), owner.replace("COUNT", "3")])
+    made = store(GOOD, text, folder=tmp_path)
+
+    def nodes(store_: Store) -> dict[str, str]:
+        return {name: p.node for (_, name), p in store_.policy.pods.items() if name[0] in "mn"}
+
+    # Also what comes later by name counts: node1 has five others, node2 one.
+    first = {"m-0": "node2", "m-1": "node1", "m-2": "node2", "n": "node2"}
+    assert nodes(made) == first
+    # Whoever is there stays, though without the others it would go elsewhere.
+    more = made.apply(objects(owner.replace("COUNT", "4"), folder=tmp_path))
+    assert nodes(more) == {**first, "m-3": "node1"}
+
+
 def test_readiness_observed_counts_unless_the_manifest_says(tmp_path: Path) -> None:
     explicit = GOOD.replace(
         "ports: [{name: http, containerPort: 8080}]}]\n",
