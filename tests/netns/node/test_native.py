@@ -118,6 +118,53 @@ def test_every_byte_arrives_with_each_offload_missing(
         assert not refusals(daemon)
 
 
+def test_every_byte_arrives_over_an_uplink_that_makes_no_checksums(here: World) -> None:
+    """Kernels before 6.11 refuse UDP_SEGMENT there: datagrams are sent singly then."""
+    write(here)
+    daemons = [here.daemon(node=number) for number in (1, 2)]
+    one = here.pod(2)
+    far_pod(here)
+    for space in (here.node, here.client):
+        bulk.leave_nothing_to_the_card(space, "eth0")
+    bulk.stream(here, one, FAR_SERVICE, PORT)
+    bulk.datagrams(here, one, FAR_SERVICE, PORT)
+    assert not [refused for daemon in daemons if (refused := refusals(daemon))]
+
+
+def test_every_byte_arrives_over_an_uplink_whose_mtu_is_too_small(here: World) -> None:
+    """UDP_SEGMENT is refused for what must be fragmented: datagrams are sent singly.
+
+    Of UDP their order is not kept: fragments to the node's address take the way
+    through the TUN (a NodePort's may be among them), whole datagrams do not.
+    """
+    write(here)
+    daemons = [here.daemon(node=number) for number in (1, 2)]
+    one = here.pod(2)
+    far_pod(here)
+    for space in (here.node, here.client):
+        space.sh("ip link set eth0 mtu 1300")
+    bulk.stream(here, one, FAR_SERVICE, PORT, 8)
+    assert not [refused for daemon in daemons if (refused := refusals(daemon))]
+
+
+def test_every_byte_arrives_in_the_smallest_segments(here: World) -> None:
+    """Super-packets of some 1 800 segments each: their headers fill what there is for them.
+
+    The daemon is halted from time to time, so that several wait for it.
+    """
+    write(here)
+    daemons = [here.daemon(node=number) for number in (1, 2)]
+    one, far = here.pod(2), far_pod(here)
+    far.sh("ip route replace default via 10.244.2.1 advmss 48")
+    stream = bulk.start(here, one, FAR_SERVICE, PORT, 16)
+    while stream.poll() is None:
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            daemons[0].process.send_signal(number)
+            time.sleep(0.05)
+    bulk.finished(stream)
+    assert not [refused for daemon in daemons if (refused := refusals(daemon))]
+
+
 def test_every_byte_arrives_on_the_same_node(here: World) -> None:
     """From TUN to TUN, where super-packets are passed on as they are."""
     write(here)
@@ -206,29 +253,26 @@ def test_a_signal_ends_it_in_the_middle_of_a_transfer(here: World, number: signa
 
 
 def test_the_policy_changes_while_packets_flow(here: World) -> None:
-    """Services come and go, and endpoints of others, beside a stream that must not notice."""
+    """Services come and go, and endpoints of others, beside streams that must not notice."""
     daemon = here.daemon("--controlled", files=False)
     daemon.api.post("/policy", {"number": 1, "objects": objects()})
     one, two = here.pod(2), here.pod(3)
     bulk.serve(here, two, TARGET)
-    under_load(here, daemon, one).kill()
-    stream = bulk.start(here, one, NEAR_SERVICE, PORT, 64)
-    number, sent = 1, counters(daemon)["pump_read_tun"]
-    while stream.poll() is None and number < 60:
-        passing = balanced("passing", "10.96.0.20", TWO)
-        daemon.api.post("/policy", {"number": number + 1, "base": number, "apply": passing})
-        for backend in (ONE, TWO):
-            moved = balanced("far", FAR_SERVICE, backend)
-            number += 1
-            body = {"number": number + 1, "base": number, "apply": moved}
-            daemon.api.post("/policy", body)
-        number += 1
-        gone = [ref(each) for each in passing]
-        daemon.api.post("/policy", {"number": number + 1, "base": number, "delete": gone})
-        number += 1
-    assert number > 20, "the stream was over too soon to say anything"
-    bulk.finished(stream)
-    assert counters(daemon)["pump_read_tun"] > sent
+    passing = balanced("passing", "10.96.0.20", TWO)
+    changes: list[dict[str, Any]] = [
+        {"apply": passing},
+        {"apply": balanced("far", FAR_SERVICE, ONE)},
+        {"apply": balanced("far", FAR_SERVICE, TWO)},
+        {"delete": [ref(each) for each in passing]},
+    ]
+    streams = [bulk.start(here, one, NEAR_SERVICE, PORT, 32)]
+    for number in range(1, 61):
+        body = changes[(number - 1) % len(changes)] | {"number": number + 1, "base": number}
+        daemon.api.post("/policy", body)
+        if streams[-1].poll() is not None:
+            streams.append(bulk.start(here, one, NEAR_SERVICE, PORT, 32))
+    for stream in streams:
+        bulk.finished(stream)
     bulk.stream(here, one, FAR_SERVICE, PORT, 1)
     assert not refusals(daemon)
 
