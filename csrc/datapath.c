@@ -450,6 +450,11 @@ static void receive_icmp_error(struct pylb_dataplane *dp, struct job *job, uint6
 		return;
 	}
 	translate_error(job->p, f, direction, &quoted);
+	if (plan_is_vip(plan, t->dst) || plan_in_services(plan, t->dst)) {
+		/* It quotes a flow but goes to somebody else, who is nobody. */
+		invalid(dp, job, true, PYLB_DROP_INVALID_STATE);
+		return;
+	}
 	send_on(dp, job, NULL);
 }
 

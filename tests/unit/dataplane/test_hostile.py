@@ -243,3 +243,13 @@ def test_the_ports_name_is_the_tun() -> None:
     """Whatever comes in by the TUN leaves by the node's own TUN or to a known peer."""
     out = victim().process([tun(each) for each in valid()], 0)
     assert {p.port for p in out.sent if not isinstance(p.port, OverlayPort)} == {NODE_TUN}
+
+
+def test_an_error_that_quotes_a_flow_is_not_sent_to_a_vip() -> None:
+    """One was: its flow had no translation, so its destination stayed the VIP that it named."""
+    dp = dataplane(frontend(VIP, 80, [backend(POD_B)]))
+    asked = datagram(POD_A, 5000, POD_B, 9)
+    dp.process([tun(asked)], 0)
+    out = dp.process([tun(icmp.error(3, 3, 0, asked, POD_B, VIP))], 0)
+    assert not out.sent
+    assert [dropped.reason for dropped in out.dropped] == [DropReason.INVALID_STATE]

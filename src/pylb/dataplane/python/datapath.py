@@ -387,6 +387,10 @@ class PythonDataplane:
             self._invalid(loaded, job, True, DropReason.INVALID_STATE, out)
             return
         icmp.translate_error(packet, flow, direction, quoted)
+        if packet.dst in loaded.vips or packet.dst in plan.service_cidr:
+            # It quotes a flow but goes to somebody else, who is nobody.
+            self._invalid(loaded, job, True, DropReason.INVALID_STATE, out)
+            return
         self._send_on(loaded, job, out)
 
     # Ends of a packet's way
