@@ -1,4 +1,4 @@
-"""Giving out what manifests leave open: nodes, pod addresses, cluster IPs, node ports.
+"""Giving out what manifests leave open: nodes, pod and Service addresses, node ports.
 
 Deterministic: by namespace and name, lowest free first, whatever the order of
 the files.  Sticky: who has something keeps it as long as it may have it.
@@ -15,6 +15,7 @@ from pylb.policy.errors import Problem
 from pylb.policy.fields import UNASSIGNED
 from pylb.policy.model import Key, LabSpec, Node, Pod, Service, ServicePort, ServiceType
 from pylb.policy.objects import RawObject
+from pylb.policy.pools import AddressPool, pools_for
 from pylb.policy.workloads import PodTemplate
 
 NODE_PORTS = (30000, 32767)
@@ -115,9 +116,11 @@ def address_services(
     services: Mapping[Key, tuple[RawObject, Service]],
     lab: LabSpec,
     previous: Mapping[Key, Service],
+    pools: Mapping[str, AddressPool],
     problems: list[Problem],
+    warnings: list[str],
 ) -> dict[Key, Service]:
-    """Give every Service its cluster IP and node ports."""
+    """Give every Service its cluster IP, node ports and LoadBalancer address."""
     addressed = {key: service for key, (_, service) in sorted(services.items())}
     taken: set[IPv4Address] = {s.cluster_ip for s in addressed.values() if s.cluster_ip}
     waiting = [key for key, s in addressed.items() if s.cluster_ip == UNASSIGNED]
@@ -138,7 +141,10 @@ def address_services(
             del addressed[key]
             continue
         addressed[key] = replace(addressed[key], cluster_ip=address)
+    _keep_health_ports(addressed, previous)
     _give_node_ports(addressed, services, previous, problems)
+    _give_health_ports(addressed, services, problems)
+    _give_balancer_addresses(addressed, services, previous, pools, warnings)
     return addressed
 
 
@@ -148,17 +154,9 @@ def _give_node_ports(
     previous: Mapping[Key, Service],
     problems: list[Problem],
 ) -> None:
-    wanting = [
-        key
-        for key, service in addressed.items()
-        if service.type in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
-    ]
-    taken = {
-        (port.node_port, port.protocol.value)
-        for key in wanting
-        for port in addressed[key].ports
-        if port.node_port
-    }
+    # A load balancer that needs none may still have those that it asks for.
+    wanting = [key for key, s in addressed.items() if s.has_node_ports and s.allocates_node_ports]
+    taken = _taken_node_ports(addressed)
     for key in wanting:
         # Whoever has one keeps it, before anything is given out anew.
         before = {(p.port, p.protocol): p.node_port for p in _ports_of(previous.get(key))}
@@ -182,6 +180,85 @@ def _give_node_ports(
                 problems.append(services[key][0].problem(f"spec.ports[{i}].nodePort", message))
             given.append(replace(port, node_port=number))
         addressed[key] = replace(addressed[key], ports=tuple(given))
+
+
+def _taken_node_ports(services: Mapping[Key, Service]) -> set[tuple[int, str]]:
+    """Node ports with their protocols, and health check ports."""
+    taken = {
+        (port.node_port, port.protocol.value)
+        for service in services.values()
+        for port in service.ports
+        if port.node_port
+    }
+    checks = {s.health_check_node_port for s in services.values() if s.health_check_node_port}
+    return taken | {(number, "TCP") for number in checks}
+
+
+def _without_health_port(addressed: Mapping[Key, Service]) -> list[Key]:
+    return [
+        key for key, s in addressed.items() if s.has_health_check and not s.health_check_node_port
+    ]
+
+
+def _keep_health_ports(addressed: dict[Key, Service], previous: Mapping[Key, Service]) -> None:
+    """Health check ports that Services had before, before node ports are given out anew."""
+    taken = _taken_node_ports(addressed)
+    for key in _without_health_port(addressed):
+        before = previous[key].health_check_node_port if key in previous else 0
+        if before and (before, "TCP") not in taken:
+            addressed[key] = replace(addressed[key], health_check_node_port=before)
+            taken.add((before, "TCP"))
+
+
+def _give_health_ports(
+    addressed: dict[Key, Service],
+    services: Mapping[Key, tuple[RawObject, Service]],
+    problems: list[Problem],
+) -> None:
+    taken = _taken_node_ports(addressed)
+    for key in _without_health_port(addressed):
+        number = next((n for n in _NODE_PORT_RANGE if (n, "TCP") not in taken), 0)
+        taken.add((number, "TCP"))
+        if not number:
+            message = f"no port from {NODE_PORTS[0]} to {NODE_PORTS[1]} is free"
+            problems.append(services[key][0].problem("spec.healthCheckNodePort", message))
+        addressed[key] = replace(addressed[key], health_check_node_port=number)
+
+
+def _give_balancer_addresses(
+    addressed: dict[Key, Service],
+    services: Mapping[Key, tuple[RawObject, Service]],
+    previous: Mapping[Key, Service],
+    pools: Mapping[str, AddressPool],
+    warnings: list[str],
+) -> None:
+    """An address from a pool for each load balancer that was not given one."""
+    taken = {a for service in addressed.values() for a in service.reached_from_outside}
+    wanting = {
+        key: pools_for(service, pools)
+        for key, service in addressed.items()
+        if service.type is ServiceType.LOAD_BALANCER and not service.load_balancer_ips
+    }
+    for key, fitting in wanting.items():
+        before = previous[key].load_balancer_ips if key in previous else ()
+        kept = tuple(a for a in before if a not in taken and any(a in pool for pool in fitting))
+        if kept:
+            addressed[key] = replace(addressed[key], load_balancer_ips=kept[:1])
+            taken.add(kept[0])
+    free = {name: pool.addresses() for name, pool in pools.items()}
+    for key, fitting in wanting.items():
+        if addressed[key].load_balancer_ips:
+            continue
+        address = next((a for pool in fitting for a in free[pool.name] if a not in taken), None)
+        if address is None:
+            message = (
+                "has no address: no IPAddressPool has one for it, and neither "
+                "status.loadBalancer.ingress nor spec.loadBalancerIP gives one"
+            )
+            warnings.append(str(services[key][0].problem("status.loadBalancer", message)))
+            continue
+        taken.add(address)
+        addressed[key] = replace(addressed[key], load_balancer_ips=(address,))
 
 
 def _ports_of(service: Service | None) -> tuple[ServicePort, ...]:

@@ -9,13 +9,21 @@ from typing import Any
 from pylb.policy.build import Built
 from pylb.policy.labspec import container_body, lab_body
 from pylb.policy.manifests import SERVICE_NAME, Understood
-from pylb.policy.model import EndpointSlice, Pod, Service
+from pylb.policy.model import Endpoint, EndpointSlice, Pod, Service
 from pylb.policy.objects import Ref
 
 Body = dict[str, Any]
 
 _TEMPLATED = frozenset(("Deployment", "ReplicaSet"))
 _ORDER = ("Lab", "Node", "Pod", "Service", "Endpoints", "EndpointSlice")
+_AS_GIVEN = (
+    "Node",
+    "EndpointSlice",
+    "Endpoints",
+    "CiliumLocalRedirectPolicy",
+    "IPAddressPool",
+)
+"""Kinds to which nothing is assigned."""
 
 
 def normalised(
@@ -25,9 +33,7 @@ def normalised(
     policy = built.policy
     found: list[tuple[Ref, Body]] = [(Ref("Lab", "", "lab"), lab_body(policy.lab))]
     for ref, understood in objects.items():
-        if ref.kind in ("Node", "EndpointSlice", "Endpoints") or (
-            ref.kind in _TEMPLATED and kind == ref.kind
-        ):
+        if ref.kind in _AS_GIVEN or (ref.kind in _TEMPLATED and kind == ref.kind):
             body = copy.deepcopy(dict(understood.raw.body))
             if ref.namespace:
                 body["metadata"]["namespace"] = ref.namespace
@@ -93,7 +99,19 @@ def _service(service: Service, source: Mapping[str, Any]) -> Body:
         entry["targetPort"] = port.target_port
         if port.node_port:
             entry["nodePort"] = port.node_port
+    if service.health_check_node_port:
+        spec["healthCheckNodePort"] = service.health_check_node_port
+    if service.load_balancer_ips:
+        status = body["status"] = dict(body.get("status") or {})
+        status["loadBalancer"] = {**(status.get("loadBalancer") or {})}
+        addresses = [{"ip": str(a), "ipMode": "VIP"} for a in service.load_balancer_ips]
+        others = [e for e in status["loadBalancer"].get("ingress") or () if not _is_vip(e)]
+        status["loadBalancer"]["ingress"] = [*addresses, *others]
     return body
+
+
+def _is_vip(ingress: Mapping[str, Any]) -> bool:
+    return bool(ingress.get("ip")) and ingress.get("ipMode", "VIP") == "VIP"
 
 
 def slice_body(each: EndpointSlice) -> Body:
@@ -113,21 +131,27 @@ def slice_body(each: EndpointSlice) -> Body:
         "ports": [
             {"name": p.name, "port": p.port, "protocol": p.protocol.value} for p in each.ports
         ],
-        "endpoints": [
-            {
-                "addresses": [str(e.address)],
-                "conditions": {
-                    "ready": e.ready,
-                    "serving": e.serving,
-                    "terminating": e.terminating,
-                },
-                "nodeName": e.node,
-                **(
-                    {"targetRef": {"kind": "Pod", "namespace": e.pod[0], "name": e.pod[1]}}
-                    if e.pod
-                    else {}
-                ),
-            }
-            for e in each.endpoints
-        ],
+        "endpoints": [_endpoint_body(endpoint) for endpoint in each.endpoints],
     }
+
+
+def _endpoint_body(endpoint: Endpoint) -> Body:
+    body: Body = {
+        "addresses": [str(endpoint.address)],
+        "conditions": {
+            "ready": endpoint.ready,
+            "serving": endpoint.serving,
+            "terminating": endpoint.terminating,
+        },
+        "nodeName": endpoint.node,
+    }
+    if endpoint.pod:
+        namespace, name = endpoint.pod
+        body["targetRef"] = {"kind": "Pod", "namespace": namespace, "name": name}
+    hints = {
+        "forZones": [{"name": name} for name in endpoint.for_zones],
+        "forNodes": [{"name": name} for name in endpoint.for_nodes],
+    }
+    if any(hints.values()):
+        body["hints"] = {key: names for key, names in hints.items() if names}
+    return body

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pylb.policy import validate
 from pylb.policy.assign import address_services, place_pods
-from pylb.policy.endpoints import PodIndex, slices_of, unresolved_names
+from pylb.policy.endpoints import PodIndex, slices_of, takers, unresolved_names
 from pylb.policy.errors import ManifestError, Problem
 from pylb.policy.labspec import LabDocument, complete
 from pylb.policy.manifests import Understood
@@ -22,6 +22,9 @@ from pylb.policy.model import (
     Service,
 )
 from pylb.policy.objects import RawObject, Ref
+from pylb.policy.pools import AddressPool, pool_of_lab
+from pylb.policy.redirects import RedirectPolicy
+from pylb.policy.redirects import concerned as select_redirects
 from pylb.policy.workloads import PodTemplate
 
 
@@ -31,7 +34,7 @@ class Built:
 
     ``pods`` are as their manifests have them, readiness not observed; ``given``
     holds the user's slices by Service; ``sources`` the object that each pod came
-    from.
+    from; ``redirects`` the policies that redirect, with their selectors.
     """
 
     policy: Policy
@@ -39,6 +42,7 @@ class Built:
     pods: Mapping[Key, Pod]
     given: Mapping[Key, Mapping[str, EndpointSlice]]
     sources: Mapping[Key, RawObject]
+    redirects: Mapping[Key, RedirectPolicy]
 
 
 def build(
@@ -63,25 +67,29 @@ def build(
         m.key: (u.raw, m) for u in objects.values() for m in u.models if isinstance(m, Service)
     }
     before = previous.policy.services if previous else {}
-    services = address_services(raw_services, lab, before, problems)
+    warnings: list[str] = []
+    pools = _pools(objects, lab)
+    services = address_services(raw_services, lab, before, pools, problems, warnings)
     service_raws = {key: raw for key, (raw, _) in raw_services.items()}
     problems += validate.check_pods(pods, sources, plain_nodes, lab)
-    problems += validate.check_services(services, service_raws, lab)
-
-    warnings: list[str] = []
+    problems += validate.check_services(services, service_raws, lab, plain_nodes)
+    redirects = _collect_redirects(objects, services, plain_nodes, problems, warnings)
     given = _collect_slices(objects, services, lab, problems, warnings)
     if problems:
         raise ManifestError(problems)
     observed = _observe(pods, ready)
     index = PodIndex(observed)
-    slices = {}
+    slices: dict[Key, tuple[EndpointSlice, ...]] = {}
+    taking: dict[Key, tuple[str, ...]] = {}
     for key, service in services.items():
-        slices[key] = slices_of(service, given.get(key, {}).values(), index)
+        slices[key] = slices_of(service, given.get(key, {}).values(), index, plain_nodes)
+        _note_takers(taking, service, slices[key], plain_nodes)
         for name in unresolved_names(service, index):
             message = f"no selected pod has a port of the name {name!r}"
             warnings.append(str(service_raws[key].problem("spec.ports", message)))
-    policy = Policy(lab, plain_nodes, observed, services, slices)
-    return Built(policy, tuple(warnings), pods, given, sources)
+    policy = Policy(lab, plain_nodes, observed, services, slices, taking)
+    policy = _redirected(policy, redirects, redirects.values(), index)
+    return Built(policy, tuple(warnings), pods, given, sources, redirects)
 
 
 def rebuild_endpoints(
@@ -95,9 +103,11 @@ def rebuild_endpoints(
     policy = built.policy
     observed = policy.pods
     concerned: set[Key] = set()
+    redirecting: list[RedirectPolicy] = []
     changed = {key: built.pods[key] for key in pods if key in built.pods}
     if changed:
         observed = {**observed, **_observe(changed, ready)}
+        redirecting = select_redirects(built.redirects.values(), changed.values())
         for key, service in policy.services.items():
             for pod in changed.values():
                 if (
@@ -109,14 +119,47 @@ def rebuild_endpoints(
     given, warnings = built.given, built.warnings
     for ref in touched:
         given = _replace_given(given, ref, objects.get(ref), policy, concerned)
-    if not concerned:
+    if not concerned and not redirecting:
         return replace(built, policy=replace(policy, pods=observed), given=given)
     index = PodIndex(observed)
-    slices = dict(policy.slices)
+    slices, taking = dict(policy.slices), dict(policy.takers)
     for key in concerned & policy.services.keys():
-        slices[key] = slices_of(policy.services[key], given.get(key, {}).values(), index)
-    policy = replace(policy, pods=observed, slices=slices)
+        service = policy.services[key]
+        slices[key] = slices_of(service, given.get(key, {}).values(), index, policy.nodes)
+        _note_takers(taking, service, slices[key], policy.nodes)
+    policy = replace(policy, pods=observed, slices=slices, takers=taking)
+    policy = _redirected(policy, built.redirects, redirecting, index)
     return replace(built, policy=policy, given=given, warnings=warnings)
+
+
+def _note_takers(
+    taking: dict[Key, tuple[str, ...]],
+    service: Service,
+    slices: Iterable[EndpointSlice],
+    nodes: Mapping[str, Node],
+) -> None:
+    if service.reached_from_outside:
+        taking[service.key] = takers(service, slices, nodes)
+
+
+def _redirected(
+    policy: Policy,
+    every: Mapping[Key, RedirectPolicy],
+    changed: Iterable[RedirectPolicy],
+    index: PodIndex,
+) -> Policy:
+    """The policy with the pods that ``changed`` redirect to; ``every`` are all there are."""
+    resolved = {each.redirect.key: each.resolve(index) for each in changed}
+    if not resolved:
+        return policy
+    addresses, services = dict(policy.redirects), dict(policy.redirected)
+    for key in resolved.keys() & every.keys():
+        redirect = resolved[key]
+        if redirect.service is not None:
+            services[redirect.service] = redirect
+        else:
+            addresses[key] = redirect
+    return replace(policy, redirects=addresses, redirected=services)
 
 
 def _replace_given(
@@ -211,6 +254,34 @@ def _collect_pods(
                 message = f"its pod {'/'.join(model.pod.key)} is {first[0].ref}'s already"
                 problems.append(understood.raw.problem("metadata.name", message))
     return templates
+
+
+def _pools(objects: Mapping[Ref, Understood], lab: LabSpec) -> dict[str, AddressPool]:
+    """The pools that LoadBalancer addresses come from, by name."""
+    found = {name: pool_of_lab(name, ranges) for name, ranges in lab.address_pools}
+    return found | {
+        m.name: m for u in objects.values() for m in u.models if isinstance(m, AddressPool)
+    }
+
+
+def _collect_redirects(
+    objects: Mapping[Ref, Understood],
+    services: Mapping[Key, Service],
+    nodes: Mapping[str, Node],
+    problems: list[Problem],
+    warnings: list[str],
+) -> dict[Key, RedirectPolicy]:
+    found = {
+        m.redirect.key: (u.raw, m)
+        for u in objects.values()
+        for m in u.models
+        if isinstance(m, RedirectPolicy)
+    }
+    raws = {key: raw for key, (raw, _) in found.items()}
+    redirects = {key: each for key, (_, each) in sorted(found.items())}
+    plain = {key: each.redirect for key, each in redirects.items()}
+    problems += validate.check_redirects(plain, raws, services, nodes, warnings)
+    return redirects
 
 
 def _collect_slices(

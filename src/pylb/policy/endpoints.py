@@ -7,7 +7,7 @@ a Service's ports alike share an EndpointSlice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -16,8 +16,11 @@ from pylb.policy.model import (
     EndpointPort,
     EndpointSlice,
     Key,
+    Node,
     Pod,
     Service,
+    TrafficDistribution,
+    TrafficPolicy,
 )
 
 
@@ -27,15 +30,21 @@ class PodIndex:
     def __init__(self, pods: Mapping[Key, Pod]) -> None:
         self._by_label: dict[tuple[str, str, str], list[Pod]] = {}
         self._by_address: dict[IPv4Address, Pod] = {}
+        self._by_namespace: dict[str, list[Pod]] = {}
         for key in sorted(pods):
             pod = pods[key]
             self._by_address[pod.ip] = pod
+            self._by_namespace.setdefault(pod.namespace, []).append(pod)
             for name, value in pod.labels.items():
                 self._by_label.setdefault((pod.namespace, name, value), []).append(pod)
 
     def at(self, address: IPv4Address) -> Pod | None:
         """The pod that has the address."""
         return self._by_address.get(address)
+
+    def of_namespace(self, namespace: str) -> Sequence[Pod]:
+        """The namespace's pods, by name."""
+        return self._by_namespace.get(namespace, ())
 
     def matching(self, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
         """The namespace's pods that have every label of ``selector``, by name."""
@@ -50,16 +59,38 @@ class PodIndex:
 
 
 def slices_of(
-    service: Service, given: Iterable[EndpointSlice], pods: PodIndex
+    service: Service,
+    given: Iterable[EndpointSlice],
+    pods: PodIndex,
+    nodes: Mapping[str, Node],
 ) -> tuple[EndpointSlice, ...]:
     """Every EndpointSlice of a Service by name: computed from its selector, and given.
 
-    Given endpoints learn the pod and node that have their address.
+    Given endpoints learn the pod and node that have their address; computed ones
+    get the hints that the Service's trafficDistribution asks for.
     """
     slices = [_with_pods(each, pods) for each in given]
     if service.selector:
-        slices += _computed(service, pods)
+        slices += (_hinted(service, each, nodes) for each in _computed(service, pods))
     return tuple(sorted(slices, key=lambda each: each.name))
+
+
+def takers(
+    service: Service, slices: Iterable[EndpointSlice], nodes: Mapping[str, Node]
+) -> tuple[str, ...]:
+    """The nodes that may take packets to the Service's addresses outside the cluster.
+
+    All, or with policy Local those that have a ready endpoint: what a load
+    balancer learns from the health check port.
+    """
+    if not service.reached_from_outside:
+        return ()
+    if service.external_traffic_policy is TrafficPolicy.CLUSTER:
+        return tuple(sorted(nodes))
+    ready = {e.address for each in slices for e in each.endpoints if e.ready}
+    return tuple(
+        name for name, node in sorted(nodes.items()) if any(a in node.pod_cidr for a in ready)
+    )
 
 
 def unresolved_names(service: Service, pods: PodIndex) -> list[str]:
@@ -86,7 +117,9 @@ def _computed(service: Service, pods: PodIndex) -> list[EndpointSlice]:
     assert service.selector
     groups: dict[tuple[EndpointPort, ...], list[Endpoint]] = {}
     for pod in pods.matching(service.namespace, service.selector):
-        groups.setdefault(_ports(service, pod), []).append(_endpoint(pod))
+        groups.setdefault(_ports(service, pod), []).append(
+            endpoint_of(pod, always_ready=service.publish_not_ready)
+        )
     return [
         EndpointSlice(
             service.namespace,
@@ -120,7 +153,23 @@ def _ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
     return tuple(found)
 
 
-def _endpoint(pod: Pod) -> Endpoint:
+def _hinted(service: Service, each: EndpointSlice, nodes: Mapping[str, Node]) -> EndpointSlice:
+    """Endpoints with the zones and nodes that are to use them: their own (KEP-3015)."""
+    wanted = service.traffic_distribution
+    if wanted is TrafficDistribution.ANY:
+        return each
+    endpoints = []
+    for endpoint in each.endpoints:
+        zone = nodes[endpoint.node].zone if endpoint.node in nodes else ""
+        if endpoint.ready:
+            own = (endpoint.node,) if wanted is TrafficDistribution.SAME_NODE else ()
+            endpoint = replace(endpoint, for_zones=(zone,) if zone else (), for_nodes=own)
+        endpoints.append(endpoint)
+    return replace(each, endpoints=tuple(endpoints))
+
+
+def endpoint_of(pod: Pod, *, always_ready: bool = False) -> Endpoint:
+    """A pod as an endpoint; ``always_ready`` is what publishNotReadyAddresses makes of it."""
     serving = pod.ready is not False
-    ready = serving and not pod.terminating
+    ready = always_ready or (serving and not pod.terminating)
     return Endpoint(pod.ip, ready, serving, pod.terminating, pod.node, pod.key)

@@ -18,6 +18,21 @@ from pylb.policy.objects import RawObject
 UNASSIGNED = IPv4Address(0)
 """Stands for an address that is still to be assigned."""
 
+METADATA = (
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "selfLink",
+    "finalizers",
+    "generateName",
+)
+"""Fields of ``metadata`` that change nothing."""
+
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -192,6 +207,12 @@ class Reader:
         for key in self._map:
             if key not in self._seen and key not in harmless:
                 self.notes.warn(self.at(str(key)), "is not acted on")
+
+
+def metadata(top: Reader) -> tuple[dict[str, str], dict[str, str], Reader]:
+    """An object's labels and annotations, and the reader of what else its metadata says."""
+    reader = top.under("metadata")
+    return reader.labels("labels"), reader.labels("annotations"), reader
 
 
 def is_dns_subdomain(name: str) -> bool:

@@ -17,6 +17,7 @@ from pylb.policy.model import (
     OutsideHost,
     Overlay,
 )
+from pylb.policy.pools import read_ranges
 from pylb.policy.workloads import read_container
 
 ROUTER, CLIENT = 254, 253
@@ -41,6 +42,7 @@ class LabDocument:
     scheduler: str = "random"
     masquerade: bool = True
     outside: tuple[OutsideHost, ...] | None = None
+    address_pools: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def read_lab(top: Reader, schedulers: tuple[str, ...]) -> LabDocument:
@@ -60,10 +62,18 @@ def read_lab(top: Reader, schedulers: tuple[str, ...]) -> LabDocument:
     hosts: tuple[OutsideHost, ...] | None = None
     if "outsideHosts" in spec:
         hosts = tuple(_outside_host(entry) for entry in spec.each("outsideHosts"))
+    pools = tuple(_address_pool(entry) for entry in spec.each("addressPools"))
     spec.done()
     return LabDocument(
-        subnet, router, client, mtu, kind, port, service_cidr, scheduler, masquerade, hosts
+        subnet, router, client, mtu, kind, port, service_cidr, scheduler, masquerade, hosts, pools
     )
+
+
+def _address_pool(entry: Reader) -> tuple[str, tuple[str, ...]]:
+    name = entry.name("name", required=True)
+    read_ranges(entry)
+    entry.done()
+    return name, entry.texts("addresses")
 
 
 def _outside_host(entry: Reader) -> OutsideHost:
@@ -106,6 +116,7 @@ def complete(document: LabDocument, nodes: Iterable[Node]) -> LabSpec | None:
         scheduler=document.scheduler,
         masquerade=document.masquerade,
         outside=(INTERNET,) if document.outside is None else document.outside,
+        address_pools=document.address_pools,
     )
 
 
@@ -134,8 +145,14 @@ def lab_body(lab: LabSpec) -> dict[str, Any]:
                 }
                 for host in lab.outside
             ],
+            **_pools_body(lab),
         },
     }
+
+
+def _pools_body(lab: LabSpec) -> dict[str, Any]:
+    pools = [{"name": name, "addresses": list(ranges)} for name, ranges in lab.address_pools]
+    return {"addressPools": pools} if pools else {}
 
 
 def _overlay_body(lab: LabSpec) -> dict[str, Any]:

@@ -7,50 +7,26 @@ cluster IP, a node port) stays `UNASSIGNED` or 0 here; see `pylb.policy.assign`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from pylb.policy import workloads
-from pylb.policy.fields import UNASSIGNED, Notes, Reader, is_dns_subdomain
+from pylb.policy.fields import METADATA, UNASSIGNED, Notes, Reader, is_dns_subdomain
+from pylb.policy.fields import metadata as read_metadata
 from pylb.policy.labspec import LabDocument, read_lab
-from pylb.policy.model import (
-    Endpoint,
-    EndpointPort,
-    EndpointSlice,
-    Node,
-    Protocol,
-    Service,
-    ServicePort,
-    ServiceType,
-    TrafficPolicy,
-)
+from pylb.policy.model import Endpoint, EndpointPort, EndpointSlice, Node, Service
 from pylb.policy.objects import CLUSTER_SCOPED, RawObject
+from pylb.policy.pools import AddressPool, read_pool
+from pylb.policy.redirects import RedirectPolicy, read_redirect
+from pylb.policy.services import SCHEDULERS, read_protocol, read_service
 from pylb.policy.workloads import PodTemplate
 
 BACKEND_DATA = "flannel.alpha.coreos.com/backend-data"
-SCHEDULER = "pylb.io/scheduler"
 SERVICE_NAME = "kubernetes.io/service-name"
-SCHEDULERS = ("random", "rr")
-PROTOCOLS = tuple(p.value for p in Protocol)
-_SUPPORTED_PROTOCOLS = ("TCP", "UDP")
 
-Model = Node | Service | EndpointSlice | PodTemplate | LabDocument
-
-_METADATA = (
-    "name",
-    "namespace",
-    "creationTimestamp",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "managedFields",
-    "ownerReferences",
-    "selfLink",
-    "finalizers",
-    "generateName",
-)
+Model = Node | Service | EndpointSlice | PodTemplate | LabDocument | AddressPool | RedirectPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +58,13 @@ def understand(raw: RawObject) -> Understood:
             expected = " or ".join(versions)
             notes.wrong("apiVersion", f"expected {expected}, got {raw.api_version!r}")
         else:
-            models = reader(raw, top)
+            models = tuple(reader(raw, top))
     return Understood(raw, models, tuple(notes.warnings), tuple(notes.problems))
 
 
-def _metadata(top: Reader) -> tuple[dict[str, str], dict[str, str], Reader]:
-    metadata = top.under("metadata")
-    labels, annotations = metadata.labels("labels"), metadata.labels("annotations")
-    return labels, annotations, metadata
-
-
 def _node(raw: RawObject, top: Reader) -> tuple[Model, ...]:
-    labels, annotations, metadata = _metadata(top)
-    metadata.done(*_METADATA)
+    labels, annotations, metadata = read_metadata(top)
+    metadata.done(*METADATA)
     spec, status = top.under("spec"), top.under("status")
     pod_cidr = spec.network("podCIDR", required=True)
     spec.done("podCIDRs", "providerID", "taints", "unschedulable")
@@ -128,9 +98,9 @@ def _vtep_mac(annotations: Mapping[str, str], metadata: Reader, address: IPv4Add
 
 
 def _pod(raw: RawObject, top: Reader) -> tuple[Model, ...]:
-    labels, annotations, metadata = _metadata(top)
+    labels, annotations, metadata = read_metadata(top)
     terminating = metadata.raw("deletionTimestamp") is not None
-    metadata.done(*_METADATA, "deletionGracePeriodSeconds")
+    metadata.done(*METADATA, "deletionGracePeriodSeconds")
     template = workloads.read_pod_spec(top.under("spec"), raw.namespace, raw.name)
     status = top.under("status")
     pod_ip = status.address("podIP")
@@ -155,15 +125,15 @@ def _pod(raw: RawObject, top: Reader) -> tuple[Model, ...]:
 
 def _replicated(raw: RawObject, top: Reader) -> tuple[Model, ...]:
     """A ReplicaSet or Deployment: its pods, NAME-0 to NAME-(replicas - 1)."""
-    _, _, metadata = _metadata(top)
-    metadata.done(*_METADATA)
+    _, _, metadata = read_metadata(top)
+    metadata.done(*METADATA)
     spec = top.under("spec")
     replicas = spec.number("replicas", 0, 10000, default=1)
     selector = spec.under("selector").labels("matchLabels")
     template = spec.under("template")
     meta = template.under("metadata")
     labels, annotations = meta.labels("labels"), meta.labels("annotations")
-    meta.done(*_METADATA)
+    meta.done(*METADATA)
     if not selector:
         spec.wrong("selector.matchLabels", "is required")
     elif not selector.items() <= labels.items():
@@ -179,113 +149,9 @@ def _replicated(raw: RawObject, top: Reader) -> tuple[Model, ...]:
     return tuple(made)
 
 
-def _service(raw: RawObject, top: Reader) -> tuple[Model, ...]:
-    labels, annotations, metadata = _metadata(top)
-    metadata.done(*_METADATA)
-    spec = top.under("spec")
-    kind = ServiceType(spec.choice("type", tuple(t.value for t in ServiceType), "ClusterIP"))
-    cluster_ip: IPv4Address | None = UNASSIGNED
-    given = spec.text("clusterIP")
-    if given == "None" or kind is ServiceType.EXTERNAL_NAME:
-        cluster_ip = None
-        if given == "None" and kind in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER):
-            spec.wrong("clusterIP", f"may not be None for a Service of type {kind.value}")
-    elif given:
-        cluster_ip = spec.as_address("clusterIP", given)
-    with_node_port = kind in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
-    ports = tuple(_service_port(entry, with_node_port) for entry in spec.each("ports"))
-    _check_ports(spec, ports, headless=cluster_ip is None)
-    external = TrafficPolicy(spec.choice("externalTrafficPolicy", ("Cluster", "Local"), "Cluster"))
-    if "externalTrafficPolicy" in spec and not with_node_port:
-        spec.wrong("externalTrafficPolicy", f"may not be set for a Service of type {kind.value}")
-    selector = spec.labels("selector") or None
-    _warn_of_unsupported(spec, kind)
-    scheduler = annotations.get(SCHEDULER, "")
-    if scheduler and scheduler not in SCHEDULERS:
-        expected = ", ".join(SCHEDULERS)
-        metadata.wrong(
-            f'annotations["{SCHEDULER}"]', f"expected one of {expected}, got {scheduler!r}"
-        )
-    top.done("status")
-    service = Service(
-        raw.namespace,
-        raw.name,
-        kind,
-        cluster_ip,
-        ports,
-        selector,
-        labels,
-        annotations,
-        external,
-        scheduler,
-    )
-    return (service,)
-
-
-def _warn_of_unsupported(spec: Reader, kind: ServiceType) -> None:
-    if spec.text("sessionAffinity", "None") != "None":
-        spec.notes.warn(
-            spec.at("sessionAffinity"), "is not acted on: flows are balanced one by one"
-        )
-    if spec.text("internalTrafficPolicy", "Cluster") != "Cluster":
-        spec.notes.warn(spec.at("internalTrafficPolicy"), "is not acted on: taken as Cluster")
-    if kind is ServiceType.LOAD_BALANCER:
-        message = "the LoadBalancer address is not acted on: only ClusterIP and NodePort are"
-        spec.notes.warn(spec.at("type"), message)
-    spec.done(
-        "clusterIPs",
-        "ipFamilies",
-        "ipFamilyPolicy",
-        "externalName",
-        "sessionAffinityConfig",
-        "allocateLoadBalancerNodePorts",
-    )
-
-
-def _service_port(entry: Reader, with_node_port: bool) -> ServicePort:
-    port = entry.port("port", required=True)
-    protocol = _protocol(entry)
-    target = entry.raw("targetPort")
-    target_port: int | str = port
-    if isinstance(target, str) and not target.isdigit():
-        target_port = entry.name("targetPort")
-    elif target is not None:
-        target_port = entry.port("targetPort")
-    node_port = entry.port("nodePort")
-    if node_port and not with_node_port:
-        entry.wrong("nodePort", "may only be set for a Service of type NodePort or LoadBalancer")
-    name = entry.name("name")
-    entry.done("appProtocol")
-    return ServicePort(port, protocol, name, target_port, node_port)
-
-
-def _protocol(entry: Reader) -> Protocol:
-    value = entry.choice("protocol", PROTOCOLS, "TCP")
-    if value not in _SUPPORTED_PROTOCOLS:
-        entry.notes.warn(entry.at("protocol"), f"{value} is not balanced: only TCP and UDP are")
-    return Protocol(value)
-
-
-def _check_ports(spec: Reader, ports: tuple[ServicePort, ...], *, headless: bool) -> None:
-    if not ports and not headless:
-        spec.wrong("ports", "expected at least one port")
-    names: set[str] = set()
-    numbers: set[tuple[int, Protocol]] = set()
-    for i, port in enumerate(ports):
-        if len(ports) > 1 and not port.name:
-            spec.wrong(f"ports[{i}].name", "is required when a Service has several ports")
-        if port.name and port.name in names:
-            spec.wrong(f"ports[{i}].name", f"{port.name!r} is there twice")
-        if port.port and (port.port, port.protocol) in numbers:
-            message = f"{port.port}/{port.protocol.value} is there twice"
-            spec.wrong(f"ports[{i}].port", message)
-        names.add(port.name)
-        numbers.add((port.port, port.protocol))
-
-
 def _endpoint_slice(raw: RawObject, top: Reader) -> tuple[Model, ...]:
-    labels, _, metadata = _metadata(top)
-    metadata.done(*_METADATA)
+    labels, _, metadata = read_metadata(top)
+    metadata.done(*METADATA)
     service = labels.get(SERVICE_NAME, "")
     if not service:
         metadata.wrong(f'labels["{SERVICE_NAME}"]', "is required: the Service's name")
@@ -297,10 +163,16 @@ def _endpoint_slice(raw: RawObject, top: Reader) -> tuple[Model, ...]:
         serving = conditions.flag("serving", ready)
         terminating = conditions.flag("terminating", False)
         node = entry.text("nodeName")
+        hints = entry.under("hints")
+        zones = tuple(hint.text("name", required=True) for hint in hints.each("forZones"))
+        hinted = tuple(hint.text("name", required=True) for hint in hints.each("forNodes"))
+        hints.done()
         for text in entry.texts("addresses"):
             address = entry.as_address("addresses", text)
-            endpoints.append(Endpoint(address, ready, serving, terminating, node))
-        entry.done("targetRef", "zone", "hostname", "hints", "deprecatedTopology")
+            endpoints.append(
+                Endpoint(address, ready, serving, terminating, node, None, zones, hinted)
+            )
+        entry.done("targetRef", "zone", "hostname", "deprecatedTopology")
     ports = tuple(_endpoint_port(entry) for entry in top.each("ports"))
     top.done("status")
     if kind != "IPv4":
@@ -310,8 +182,8 @@ def _endpoint_slice(raw: RawObject, top: Reader) -> tuple[Model, ...]:
 
 
 def _endpoints(raw: RawObject, top: Reader) -> tuple[Model, ...]:
-    _, _, metadata = _metadata(top)
-    metadata.done(*_METADATA)
+    _, _, metadata = read_metadata(top)
+    metadata.done(*METADATA)
     slices = []
     for i, subset in enumerate(top.each("subsets")):
         ports = tuple(_endpoint_port(entry) for entry in subset.each("ports"))
@@ -329,27 +201,29 @@ def _endpoints(raw: RawObject, top: Reader) -> tuple[Model, ...]:
 
 
 def _endpoint_port(entry: Reader) -> EndpointPort:
-    port = EndpointPort(entry.port("port", required=True), _protocol(entry), entry.name("name"))
+    port = EndpointPort(entry.port("port", required=True), read_protocol(entry), entry.name("name"))
     entry.done("appProtocol")
     return port
 
 
 def _lab(raw: RawObject, top: Reader) -> tuple[Model, ...]:
-    top.under("metadata").done(*_METADATA, "labels", "annotations")
+    top.under("metadata").done(*METADATA, "labels", "annotations")
     made = read_lab(top, SCHEDULERS)
     top.done("status")
     return (made,)
 
 
-_Kind = tuple[tuple[str, ...], Callable[[RawObject, Reader], tuple[Model, ...]]]
+_Kind = tuple[tuple[str, ...], Callable[[RawObject, Reader], Sequence[Model]]]
 _KINDS: Mapping[str, _Kind] = {
     "Node": (("v1",), _node),
     "Pod": (("v1",), _pod),
-    "Service": (("v1",), _service),
+    "Service": (("v1",), read_service),
     "Endpoints": (("v1",), _endpoints),
     "EndpointSlice": (("discovery.k8s.io/v1",), _endpoint_slice),
     "ReplicaSet": (("apps/v1",), _replicated),
     "Deployment": (("apps/v1",), _replicated),
     "Lab": (("pylb.io/v1alpha1",), _lab),
+    "IPAddressPool": (("metallb.io/v1beta1",), read_pool),
+    "CiliumLocalRedirectPolicy": (("cilium.io/v2",), read_redirect),
 }
 assert {"Node", "Lab"} <= CLUSTER_SCOPED

@@ -19,6 +19,9 @@ from ipaddress import IPv4Address, IPv4Network
 SERVICE_CIDR = IPv4Network("10.96.0.0/12")
 """Where cluster IPs come from unless the Lab document says otherwise."""
 
+ZONE = "topology.kubernetes.io/zone"
+"""The label that says which zone a Node is in."""
+
 Key = tuple[str, str]
 """(namespace, name) of a namespaced object."""
 
@@ -53,6 +56,17 @@ class TrafficPolicy(enum.Enum):
 
     CLUSTER = "Cluster"
     LOCAL = "Local"
+
+
+class TrafficDistribution(enum.Enum):
+    """``spec.trafficDistribution``: whose endpoints a node prefers.
+
+    PreferClose is the older name of PreferSameZone (KEP-3015).
+    """
+
+    ANY = ""
+    SAME_ZONE = "PreferSameZone"
+    SAME_NODE = "PreferSameNode"
 
 
 class Overlay(enum.Enum):
@@ -95,6 +109,11 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     vtep_mac: bytes = b""
+
+    @property
+    def zone(self) -> str:
+        """The zone that its label says it is in, "" for none."""
+        return self.labels.get(ZONE, "")
 
     @property
     def bridge_ip(self) -> IPv4Address:
@@ -176,6 +195,11 @@ class Service:
 
     ``cluster_ip`` is None for a headless Service.  ``selector`` is None when the
     endpoints come from Endpoints or EndpointSlice objects of the user.
+    ``load_balancer_ips`` are those that ``status.loadBalancer`` or
+    ``spec.loadBalancerIP`` gave, or the one from a pool; ``source_ranges`` are
+    whom they answer, () for everyone.  ``affinity`` is ClientIP's timeout in
+    seconds, 0 for no affinity.  ``health_check_node_port`` is 0 where there is
+    none: only a LoadBalancer with policy Local has one.
     """
 
     namespace: str
@@ -188,11 +212,36 @@ class Service:
     annotations: Mapping[str, str] = field(default_factory=dict)
     external_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     scheduler: str = ""
+    internal_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
+    affinity: int = 0
+    load_balancer_ips: tuple[IPv4Address, ...] = ()
+    external_ips: tuple[IPv4Address, ...] = ()
+    source_ranges: tuple[IPv4Network, ...] = ()
+    allocates_node_ports: bool = True
+    health_check_node_port: int = 0
+    publish_not_ready: bool = False
+    traffic_distribution: TrafficDistribution = TrafficDistribution.ANY
 
     @property
     def key(self) -> Key:
         """(namespace, name)."""
         return (self.namespace, self.name)
+
+    @property
+    def has_node_ports(self) -> bool:
+        """Its type is one whose ports may be node ports too."""
+        return self.type in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
+
+    @property
+    def has_health_check(self) -> bool:
+        """It has a health check port: a load balancer asks there which nodes have endpoints."""
+        local = self.external_traffic_policy is TrafficPolicy.LOCAL
+        return self.type is ServiceType.LOAD_BALANCER and local
+
+    @property
+    def reached_from_outside(self) -> tuple[IPv4Address, ...]:
+        """The virtual addresses that are announced outside the cluster."""
+        return (*self.load_balancer_ips, *self.external_ips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +258,8 @@ class Endpoint:
     """One address behind a Service and its conditions.
 
     ``pod`` and ``node`` are known when a pod of the policy has the address.
+    ``for_zones`` and ``for_nodes`` are hints: whose nodes are to use it, () for
+    no hint.  ``weight`` is for the schedulers that weigh; 0 takes no new flows.
     """
 
     address: IPv4Address
@@ -217,6 +268,9 @@ class Endpoint:
     terminating: bool = False
     node: str = ""
     pod: Key | None = None
+    for_zones: tuple[str, ...] = ()
+    for_nodes: tuple[str, ...] = ()
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +296,45 @@ class EndpointSlice:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalRedirect:
+    """A cilium.io/v2 CiliumLocalRedirectPolicy: packets that stay on their node.
+
+    What is redirected is ``address`` (addressMatcher) or the cluster IP of
+    ``service`` (serviceMatcher), one of them None, at ``ports``; () means all of
+    the Service's.  ``targets`` are the backends' ports, paired with ``ports`` by
+    name, or with the only one.  ``endpoints`` are all pods that are selected, of
+    any node; a node redirects to its own ready ones.  ``skips_backends``: what
+    those pods themselves send is not redirected.
+    """
+
+    namespace: str
+    name: str
+    address: IPv4Address | None = None
+    service: Key | None = None
+    ports: tuple[EndpointPort, ...] = ()
+    targets: tuple[EndpointPort, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    skips_backends: bool = False
+
+    @property
+    def key(self) -> Key:
+        """(namespace, name)."""
+        return (self.namespace, self.name)
+
+    def target(self, port: EndpointPort, *, alone: bool) -> EndpointPort | None:
+        """The backends' port for one that is redirected; None where there is none.
+
+        ``alone``: no other port is redirected, so that names are not needed.
+        """
+        if alone and len(self.targets) == 1:
+            (only,) = self.targets
+            return only if only.protocol is port.protocol else None
+        return next(
+            (t for t in self.targets if (t.name, t.protocol) == (port.name, port.protocol)), None
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class OutsideHost:
     """A host behind the lab's router, outside the cluster.
 
@@ -259,8 +352,8 @@ class LabSpec:
     """The ``kind: Lab`` document: what Kubernetes has no object for.
 
     ``underlay`` holds every InternalIP, the client and the router.  ``mtu`` is
-    the underlay's; pods get it less the overlay's overhead.  The masquerade port
-    range is inclusive at both ends.
+    the underlay's; pods get it less the overlay's overhead.  ``address_pools`` are
+    names with ranges as they were written.
     """
 
     underlay: IPv4Network
@@ -273,6 +366,7 @@ class LabSpec:
     scheduler: str = "random"
     masquerade: bool = True
     outside: tuple[OutsideHost, ...] = ()
+    address_pools: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def udp_port(self) -> int:
@@ -285,8 +379,11 @@ class Policy:
     """Every object of a cluster, checked against each other.
 
     ``slices`` maps a Service's key to its EndpointSlices, the user's and the
-    computed ones, ordered by name: `pylb.policy.endpoints.resolve` fills it, and
-    the plan reads endpoints from nowhere else.
+    computed ones, ordered by name: `pylb.policy.build` fills it, and the plan
+    reads endpoints from nowhere else.  ``takers`` are the nodes that may take
+    packets to a Service's addresses outside the cluster, for the Services that
+    have such.  ``redirects`` are the policies of addresses by their own key,
+    ``redirected`` those of Services by the Service's.
     """
 
     lab: LabSpec
@@ -294,14 +391,18 @@ class Policy:
     pods: Mapping[Key, Pod] = field(default_factory=dict)
     services: Mapping[Key, Service] = field(default_factory=dict)
     slices: Mapping[Key, tuple[EndpointSlice, ...]] = field(default_factory=dict)
+    takers: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
+    redirects: Mapping[Key, LocalRedirect] = field(default_factory=dict)
+    redirected: Mapping[Key, LocalRedirect] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What became different on the way to ``policy``.
 
-    ``services`` names every Service whose spec or endpoints may differ, also for
-    the sake of a pod that it selects; the sets also name what was removed.
+    ``services`` names every Service whose spec, endpoints, takers or redirection
+    may differ, also for the sake of a pod that it selects; ``redirects`` the
+    policies that redirect addresses.  The sets also name what was removed.
     ``lab`` is true when the Lab document differs.
     """
 
@@ -310,3 +411,4 @@ class Change:
     pods: frozenset[Key] = frozenset()
     services: frozenset[Key] = frozenset()
     lab: bool = False
+    redirects: frozenset[Key] = frozenset()

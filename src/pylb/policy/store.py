@@ -151,12 +151,15 @@ def change(old: Store, new: Store) -> Change:
     before, after = old.policy, new.policy
     services = _differing(before.services, after.services)
     services |= _differing(before.slices, after.slices)
+    services |= _differing(before.takers, after.takers)
+    services |= _differing(before.redirected, after.redirected)
     return Change(
         after,
         _differing(before.nodes, after.nodes),
         _differing(before.pods, after.pods),
         services,
         before.lab != after.lab,
+        _differing(before.redirects, after.redirects),
     )
 
 

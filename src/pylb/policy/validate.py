@@ -7,7 +7,16 @@ from ipaddress import IPv4Address
 
 from pylb.policy.assign import NODE_PORTS
 from pylb.policy.errors import Problem
-from pylb.policy.model import EndpointSlice, Key, LabSpec, Node, Pod, Service
+from pylb.policy.model import (
+    EndpointSlice,
+    Key,
+    LabSpec,
+    LocalRedirect,
+    Node,
+    Pod,
+    Service,
+    ServiceType,
+)
 from pylb.policy.objects import RawObject
 
 RESERVED_NAMES = ("client", "router")
@@ -104,12 +113,16 @@ def check_pods(
 
 
 def check_services(
-    services: Mapping[Key, Service], raws: Mapping[Key, RawObject], lab: LabSpec
+    services: Mapping[Key, Service],
+    raws: Mapping[Key, RawObject],
+    lab: LabSpec,
+    nodes: Mapping[str, Node],
 ) -> list[Problem]:
-    """Cluster IPs inside the service CIDR, each IP and each node port owned once."""
+    """Addresses where they can be; each IP, node port and outside address owned once."""
     problems: list[Problem] = []
     by_ip: dict[IPv4Address, Key] = {}
     node_ports: dict[tuple[int, str], Key] = {}
+    outside: dict[tuple[IPv4Address, int, str], Key] = {}
     cidr = lab.service_cidr
     for key in sorted(services):
         service, raw = services[key], raws[key]
@@ -125,19 +138,142 @@ def check_services(
             if owner != key:
                 message = f"{address} is Service {'/'.join(owner)}'s already"
                 problems.append(raw.problem("spec.clusterIP", message))
-        for i, port in enumerate(service.ports):
-            if not port.node_port:
-                continue
-            at = f"spec.ports[{i}].nodePort"
-            low, high = NODE_PORTS
-            if not low <= port.node_port <= high:
-                message = f"expected a number from {low} to {high}, got {port.node_port}"
-                problems.append(raw.problem(at, message))
-            owner = node_ports.setdefault((port.node_port, port.protocol.value), key)
-            if owner != key:
-                message = f"{port.node_port} is Service {'/'.join(owner)}'s already"
-                problems.append(raw.problem(at, message))
+        asked = [
+            (f"spec.ports[{i}].nodePort", port.node_port, port.protocol.value)
+            for i, port in enumerate(service.ports)
+        ]
+        asked.append(("spec.healthCheckNodePort", service.health_check_node_port, "TCP"))
+        for at, number, protocol in asked:
+            if number:
+                problems += _check_node_port(raw, key, at, (number, protocol), node_ports)
+        for at, addresses in (
+            ("status.loadBalancer", service.load_balancer_ips),
+            ("spec.externalIPs", service.external_ips),
+        ):
+            for address in addresses:
+                problems += _check_outside(raw, service, at, address, lab, nodes)
+                for port in service.ports:
+                    spelled = (address, port.port, port.protocol.value)
+                    owner = outside.setdefault(spelled, key)
+                    if owner != key:
+                        message = (
+                            f"{address}:{port.port}/{port.protocol.value} is "
+                            f"Service {'/'.join(owner)}'s already"
+                        )
+                        problems.append(raw.problem(at, message))
+    at_nodes = {node.internal_ip for node in nodes.values()}
+    for (address, number, protocol), key in outside.items():
+        owner = node_ports.get((number, protocol), key)
+        if address in at_nodes and owner != key:
+            message = f"{address}:{number}/{protocol} is Service {'/'.join(owner)}'s node port"
+            problems.append(raws[key].problem("spec.externalIPs", message))
     return problems
+
+
+def _check_node_port(
+    raw: RawObject, key: Key, at: str, asked: tuple[int, str], owners: dict[tuple[int, str], Key]
+) -> list[Problem]:
+    """In the range, and nobody else's; a Service may not have one twice either."""
+    low, high = NODE_PORTS
+    if not low <= asked[0] <= high:
+        return [raw.problem(at, f"expected a number from {low} to {high}, got {asked[0]}")]
+    if asked in owners:
+        message = f"{asked[0]} is Service {'/'.join(owners[asked])}'s already"
+        return [raw.problem(at, message)]
+    owners[asked] = key
+    return []
+
+
+def _check_outside(
+    raw: RawObject,
+    service: Service,
+    at: str,
+    address: IPv4Address,
+    lab: LabSpec,
+    nodes: Mapping[str, Node],
+) -> list[Problem]:
+    """An address outside the cluster must be nobody's, or a node's (k3s gives those out)."""
+    machines = {lab.router_ip: "the router", lab.client_ip: "the client"}
+    machines |= {host.ip: f"the outside host {host.name}" for host in lab.outside}
+    why = ""
+    if address in machines:
+        why = f"is {machines[address]}'s"
+    elif address in lab.service_cidr:
+        why = f"is in the service CIDR {lab.service_cidr}"
+    elif address in (lab.underlay.network_address, lab.underlay.broadcast_address):
+        why = f"is the first or last of the underlay {lab.underlay}"
+    else:
+        for node in nodes.values():
+            if address in node.pod_cidr:
+                why = f"is in podCIDR {node.pod_cidr} of node {node.name}"
+    return [raw.problem(at, f"{address} {why}")] if why else []
+
+
+def check_redirects(
+    redirects: Mapping[Key, LocalRedirect],
+    raws: Mapping[Key, RawObject],
+    services: Mapping[Key, Service],
+    nodes: Mapping[str, Node],
+    warnings: list[str],
+) -> list[Problem]:
+    """What is redirected is redirected once; what will not work is a warning."""
+    problems: list[Problem] = []
+    if not redirects:
+        return problems
+    taken = {
+        (address, port.port, port.protocol): f"Service {'/'.join(service.key)}"
+        for service in services.values()
+        for address in (service.cluster_ip, *service.reached_from_outside)
+        for port in service.ports
+        if address is not None
+    }
+    taken |= {
+        (node.internal_ip, port.node_port, port.protocol): f"Service {'/'.join(service.key)}"
+        for service in services.values()
+        for port in service.ports
+        if port.node_port
+        for node in nodes.values()
+    }
+    of_service: dict[Key, Key] = {}
+    for key, redirect in redirects.items():
+        raw, at = raws[key], "spec.redirectFrontend"
+        if redirect.address is not None:
+            if redirect.address.is_loopback or redirect.address.is_multicast:
+                message = f"{redirect.address} cannot be redirected"
+                problems.append(raw.problem(f"{at}.addressMatcher.ip", message))
+            for port in redirect.ports:
+                spelled = (redirect.address, port.port, port.protocol)
+                owner = taken.setdefault(spelled, str(raw.ref))
+                if owner != str(raw.ref):
+                    message = f"{spelled[0]}:{port.port}/{port.protocol.value} is {owner}'s already"
+                    problems.append(raw.problem(f"{at}.addressMatcher", message))
+            continue
+        assert redirect.service is not None
+        at = f"{at}.serviceMatcher"
+        first = of_service.setdefault(redirect.service, key)
+        if first != key:
+            message = f"is redirected by CiliumLocalRedirectPolicy {'/'.join(first)} already"
+            problems.append(raw.problem(at, message))
+        warning = _why_not(redirect, services.get(redirect.service))
+        if warning:
+            warnings.append(str(raw.problem(at, warning)))
+    return problems
+
+
+def _why_not(redirect: LocalRedirect, service: Service | None) -> str:
+    """Why some or all of a Service's ports are not redirected; "" when they are."""
+    assert redirect.service is not None
+    if service is None:
+        return f"there is no Service {'/'.join(redirect.service)}"
+    if service.cluster_ip is None:
+        return f"Service {'/'.join(redirect.service)} has no cluster IP"
+    if service.type is not ServiceType.CLUSTER_IP:
+        return f"of a Service of type {service.type.value} only the cluster IP is redirected"
+    have = {(port.port, port.protocol) for port in service.ports}
+    for port in redirect.ports:
+        if (port.port, port.protocol) not in have:
+            return f"the Service has no port {port.port}/{port.protocol.value}"
+    return ""
 
 
 def check_slice(raw: RawObject, each: EndpointSlice, lab: LabSpec) -> list[Problem]:

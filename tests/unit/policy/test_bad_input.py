@@ -33,6 +33,25 @@ def with_ip(text: str, ip: str) -> str:
     return f"{text}status: {{podIP: {ip}}}\n"
 
 
+PORT = {"port": "80", "protocol": "TCP"}
+ADDRESS = {"addressMatcher": {"ip": "10.10.10.10", "toPorts": [PORT]}}
+
+
+def redirect(frontend: object, to: object = (), name: str = "r") -> str:
+    backend = {
+        "localEndpointSelector": {"matchLabels": {"app": "web"}},
+        "toPorts": list(to) or [PORT],  # type: ignore[call-overload]
+    }
+    spec = {"redirectFrontend": frontend, "redirectBackend": backend}
+    about = f"kind: CiliumLocalRedirectPolicy\nmetadata: {{name: {name}}}\n"
+    return f"apiVersion: cilium.io/v2\n{about}spec: {spec}\n"
+
+
+def pool(addresses: list[str]) -> str:
+    about = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: p}\n"
+    return f"{about}spec: {{addresses: {addresses}}}\n"
+
+
 def lab(spec: object) -> str:
     return f"apiVersion: pylb.io/v1alpha1\nkind: Lab\nspec: {spec}\n"
 
@@ -79,7 +98,171 @@ BAD = {
     "Local on a ClusterIP Service": (
         service(externalTrafficPolicy="Local"),
         "f1.yaml: document 1: Service default/s: spec.externalTrafficPolicy: "
+        "may not be set for a Service of type ClusterIP without externalIPs",
+    ),
+    "a node port that is another's health check port": (
+        service("a", type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=30001)
+        + "---\n"
+        + service("b", type="NodePort", ports=[{"port": 81, "nodePort": 30001}]),
+        "f1.yaml: document 2: Service default/b: spec.ports[0].nodePort: "
+        "30001 is Service default/a's already",
+    ),
+    "a health check port without policy Local": (
+        service(type="LoadBalancer", healthCheckNodePort=30001),
+        "f1.yaml: document 1: Service default/s: spec.healthCheckNodePort: "
+        "may only be set for a Service of type LoadBalancer with externalTrafficPolicy Local",
+    ),
+    "a health check port out of range": (
+        service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=80),
+        "f1.yaml: document 1: Service default/s: spec.healthCheckNodePort: "
+        "expected a number from 30000 to 32767, got 80",
+    ),
+    "source ranges on a NodePort Service": (
+        service(type="NodePort", loadBalancerSourceRanges=["10.0.0.0/8"]),
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerSourceRanges: "
+        "may only be set for a Service of type LoadBalancer",
+    ),
+    "a source range that is none": (
+        service(type="LoadBalancer", loadBalancerSourceRanges=["10.0.0.0/40"]),
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerSourceRanges[0]: "
+        "expected an IPv4 prefix such as 10.0.0.0/8, got '10.0.0.0/40'",
+    ),
+    "node ports allocated for a Service that has none": (
+        service(allocateLoadBalancerNodePorts=False),
+        "f1.yaml: document 1: Service default/s: spec.allocateLoadBalancerNodePorts: "
+        "may only be set for a Service of type LoadBalancer",
+    ),
+    "an affinity timeout of 0": (
+        service(
+            sessionAffinity="ClientIP", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 0}}
+        ),
+        "f1.yaml: document 1: Service default/s: "
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds: "
+        "expected a number from 1 to 86400, got 0",
+    ),
+    "an affinity timeout above a day": (
+        service(
+            sessionAffinity="ClientIP",
+            sessionAffinityConfig={"clientIP": {"timeoutSeconds": 86401}},
+        ),
+        "f1.yaml: document 1: Service default/s: "
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds: "
+        "expected a number from 1 to 86400, got 86401",
+    ),
+    "an affinity timeout without affinity": (
+        service(sessionAffinityConfig={"clientIP": {"timeoutSeconds": 7}}),
+        "f1.yaml: document 1: Service default/s: spec.sessionAffinityConfig: "
+        "may not be set with sessionAffinity None",
+    ),
+    "an unknown affinity": (
+        service(sessionAffinity="Cookie"),
+        "f1.yaml: document 1: Service default/s: spec.sessionAffinity: "
+        "expected one of None, ClientIP, got 'Cookie'",
+    ),
+    "an unknown distribution of traffic": (
+        service(trafficDistribution="Near"),
+        "f1.yaml: document 1: Service default/s: spec.trafficDistribution: "
+        "expected one of PreferClose, PreferSameZone, PreferSameNode, got 'Near'",
+    ),
+    "a headless NodePort Service": (
+        service(type="NodePort", clusterIP="None"),
+        "f1.yaml: document 1: Service default/s: spec.clusterIP: "
+        "may not be None for a Service of type NodePort",
+    ),
+    "an ExternalName without a name": (
+        service(type="ExternalName"),
+        "f1.yaml: document 1: Service default/s: spec.externalName: is required",
+    ),
+    "a name for a Service that is not external": (
+        service(externalName="example.com"),
+        "f1.yaml: document 1: Service default/s: spec.externalName: "
         "may not be set for a Service of type ClusterIP",
+    ),
+    "a target port that is neither number nor name": (
+        service(ports=[{"port": 80, "targetPort": "8080"}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[0].targetPort: "
+        "expected a port number, or a name of at most 15 of a-z, 0-9 and - with a letter in it, "
+        "got '8080'",
+    ),
+    "an external IP on loopback": (
+        service(externalIPs=["127.0.0.1"]),
+        "f1.yaml: document 1: Service default/s: spec.externalIPs[0]: may not be loopback: "
+        "127.0.0.1",
+    ),
+    "an external IP that is a pod's": (
+        service(externalIPs=["10.244.2.9"]),
+        "f1.yaml: document 1: Service default/s: spec.externalIPs: "
+        "10.244.2.9 is in podCIDR 10.244.2.0/24 of node node2",
+    ),
+    "an external IP that is the router's": (
+        service(externalIPs=["192.168.50.254"]),
+        "f1.yaml: document 1: Service default/s: spec.externalIPs: 192.168.50.254 is the router's",
+    ),
+    "an external IP of two Services": (
+        service("a", externalIPs=["192.0.2.1"]) + "---\n" + service("b", externalIPs=["192.0.2.1"]),
+        "f1.yaml: document 2: Service default/b: spec.externalIPs: "
+        "192.0.2.1:80/TCP is Service default/a's already",
+    ),
+    "a balancer's address in the service CIDR": (
+        service(type="LoadBalancer", loadBalancerIP="10.96.3.3"),
+        "f1.yaml: document 1: Service default/s: status.loadBalancer: "
+        "10.96.3.3 is in the service CIDR 10.96.0.0/12",
+    ),
+    "a pool of nothing": (
+        pool([]),
+        "f1.yaml: document 1: IPAddressPool default/p: spec.addresses: expected at least one range",
+    ),
+    "a pool whose range ends before it begins": (
+        pool(["192.0.2.9-192.0.2.1"]),
+        "f1.yaml: document 1: IPAddressPool default/p: spec.addresses[0]: expected a range such "
+        "as 10.0.0.0/24 or 10.0.0.10-10.0.0.20, got '192.0.2.9-192.0.2.1'",
+    ),
+    "a redirection of nothing": (
+        redirect({}),
+        "f1.yaml: document 1: CiliumLocalRedirectPolicy default/r: spec.redirectFrontend: "
+        "expected addressMatcher or serviceMatcher",
+    ),
+    "a redirection of both": (
+        redirect(ADDRESS | {"serviceMatcher": {"serviceName": "web", "namespace": "default"}}),
+        "f1.yaml: document 1: CiliumLocalRedirectPolicy default/r: spec.redirectFrontend: "
+        "addressMatcher and serviceMatcher may not both be set",
+    ),
+    "a redirection of a Service elsewhere": (
+        redirect({"serviceMatcher": {"serviceName": "web", "namespace": "kube-system"}}),
+        "f1.yaml: document 1: CiliumLocalRedirectPolicy default/r: "
+        "spec.redirectFrontend.serviceMatcher.namespace: expected the policy's own, default",
+    ),
+    "a redirected port as a number": (
+        redirect({"addressMatcher": {"ip": "10.10.10.10", "toPorts": [{**PORT, "port": 80}]}}),
+        "f1.yaml: document 1: CiliumLocalRedirectPolicy default/r: "
+        "spec.redirectFrontend.addressMatcher.toPorts[0].port: "
+        'expected a port number as text, such as "8080", got 80',
+    ),
+    "several redirected ports without names": (
+        redirect(
+            {"addressMatcher": {"ip": "10.10.10.10", "toPorts": [PORT | {"name": "a"}, PORT]}},
+            to=[PORT | {"name": "a"}],
+        ),
+        "f1.yaml: document 1: CiliumLocalRedirectPolicy default/r: "
+        "spec.redirectFrontend.addressMatcher.toPorts[1].name: is required",
+    ),
+    "a redirection to another protocol": (
+        redirect(ADDRESS, to=[PORT | {"protocol": "UDP"}]),
+        "f1.yaml: document 1: CiliumLocalRedirectPolicy default/r: "
+        "spec.redirectBackend.toPorts[0].protocol: expected the frontend's, TCP, got UDP",
+    ),
+    "an address redirected twice": (
+        redirect(ADDRESS) + "---\n" + redirect(ADDRESS, name="r2"),
+        "f1.yaml: document 2: CiliumLocalRedirectPolicy default/r2: "
+        "spec.redirectFrontend.addressMatcher: "
+        "10.10.10.10:80/TCP is CiliumLocalRedirectPolicy default/r's already",
+    ),
+    "a Service's address redirected": (
+        service(clusterIP="10.96.0.9")
+        + "---\n"
+        + redirect({"addressMatcher": {"ip": "10.96.0.9", "toPorts": [PORT]}}),
+        "f1.yaml: document 2: CiliumLocalRedirectPolicy default/r: "
+        "spec.redirectFrontend.addressMatcher: 10.96.0.9:80/TCP is Service default/s's already",
     ),
     "a cluster IP that is none": (
         service(clusterIP="10.96.0"),

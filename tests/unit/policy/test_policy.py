@@ -234,8 +234,8 @@ def test_what_is_not_acted_on_is_named(tmp_path: Path) -> None:
     kind: Service
     metadata: {name: s}
     spec:
-      sessionAffinity: ClientIP
-      loadBalancerSourceRanges: [10.0.0.0/8]
+      type: LoadBalancer
+      loadBalancerClass: example.com/lb
       selctor: {app: web}
       ports: [{port: 80, targetPort: nothing}]
     ---
@@ -245,8 +245,8 @@ def test_what_is_not_acted_on_is_named(tmp_path: Path) -> None:
     """
     warnings = "\n".join(store(GOOD, text, folder=tmp_path).warnings)
     for part in (
-        "spec.sessionAffinity: is not acted on",
-        "spec.loadBalancerSourceRanges: is not acted on",
+        "spec.loadBalancerClass: is not acted on",
+        "status.loadBalancer: has no address: no IPAddressPool has one for it",
         "spec.selctor: is not acted on",
         "ConfigMap default/c: objects of this kind are not acted on",
     ):
