@@ -15,7 +15,12 @@ from ipaddress import IPv4Network
 from typing import TypeVar
 
 from pylb.plan.apply import apply
-from pylb.plan.services import backend_counts, compile_service
+from pylb.plan.services import (
+    backend_counts,
+    compile_redirect,
+    compile_service,
+    redirect_name,
+)
 from pylb.plan.tables import (
     Delta,
     Frontend,
@@ -57,6 +62,12 @@ def compile(policy: Policy, node: str) -> Plan:
     for key in policy.services:
         made = compile_service(policy, key, own)
         services["/".join(key)] = tuple(made)
+        frontends.update(made)
+        for address, count in backend_counts(made.values()).items():
+            _add(addresses, address, count)
+    for key, redirect in policy.redirects.items():
+        made = compile_redirect(redirect, own, lab.scheduler)
+        services[redirect_name(key)] = tuple(made)
         frontends.update(made)
         for address, count in backend_counts(made.values()).items():
             _add(addresses, address, count)
@@ -106,11 +117,17 @@ def update(plan: Plan, change: Change) -> Delta:
 
     frontends: dict[FrontendKey, Frontend | None] = {}
     services: dict[str, tuple[FrontendKey, ...] | None] = {}
+    owners: list[tuple[str, dict[FrontendKey, Frontend] | None]] = []
     for key in sorted(change.services):
-        name = "/".join(key)
-        old = [plan.frontends[k] for k in plan.services.get(name, ())]
         exists = key in policy.services
-        made = compile_service(policy, key, own) if exists else {}
+        owners.append(("/".join(key), compile_service(policy, key, own) if exists else None))
+    for key in sorted(change.redirects):
+        redirect = policy.redirects.get(key)
+        now = compile_redirect(redirect, own, policy.lab.scheduler) if redirect else None
+        owners.append((redirect_name(key), now))
+    for name, now in owners:
+        old = [plan.frontends[k] for k in plan.services.get(name, ())]
+        made = now or {}
         for address, count in backend_counts(old).items():
             _add(counts, address, -count)
         for address, count in backend_counts(made.values()).items():
@@ -119,7 +136,7 @@ def update(plan: Plan, change: Change) -> Delta:
             # Another Service of this change may have taken the address over already.
             frontends.setdefault(frontend.key, None)
         frontends.update(made)
-        _note(services, plan.services, name, tuple(made) if exists else None)
+        _note(services, plan.services, name, None if now is None else tuple(now))
     changed = {k: f for k, f in frontends.items() if plan.frontends.get(k) != f}
     addresses = {a: plan.addresses.get(a, 0) + n for a, n in counts.items() if n}
     return Delta(

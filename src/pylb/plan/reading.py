@@ -12,6 +12,7 @@ from pylb.plan.tables import (
     Frontend,
     FrontendKey,
     FrontendKind,
+    Others,
     OverlayTable,
     Peer,
     Plan,
@@ -83,6 +84,12 @@ def _frontend(data: Mapping[str, Any]) -> Frontend:
         ),
         active=tuple(data["active"]),
         local_only=data["localOnly"],
+        others=Others[data.get("others", "NOBODY")],
+        other=tuple(data.get("other", ())),
+        elsewhere=data.get("elsewhere", False),
+        affinity=data.get("affinity", 0),
+        sources=tuple(_prefix(each) for each in data.get("sources", ())),
+        announced=data.get("announced", False),
     )
 
 

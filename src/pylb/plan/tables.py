@@ -74,15 +74,37 @@ class Backend(NamedTuple):
     state: BackendState = BackendState.ACTIVE
 
 
+class Others(enum.IntEnum):
+    """For which clients a frontend's ``other`` backends are, instead of its ``active`` ones.
+
+    INSIDE are this node's pods and processes: to an outside address with policy
+    Local they get any endpoint, as if they had gone out and come back (kube-proxy's
+    short cut).  BACKENDS are the active backends themselves, which a local
+    redirection may spare; with PASSING it is for them as if there were no frontend.
+    """
+
+    NOBODY = 0
+    INSIDE = 1
+    BACKENDS = 2
+    PASSING = 3
+
+
 class Frontend(NamedTuple):
     """An address and port that new flows are balanced from.
 
     ``service`` is "namespace/name:port-name" (the part from the colon on is
-    absent for a port without a name).  ``backends`` is ordered by (address,
+    absent for a port without a name); that of a redirected address is
+    "namespace/policy.local-redirect".  ``backends`` is ordered by (address,
     port): a scheduler's choice depends on the order.  ``active`` holds the
-    indices of backends that take new flows.  ``local_only``: a packet from
-    outside keeps its source and goes to this node's backends or nowhere
-    (externalTrafficPolicy Local).
+    indices of backends that take new flows, ``other`` those for the clients that
+    ``others`` says.  ``local_only``: a packet from outside keeps its source and
+    goes to this node's backends or nowhere (externalTrafficPolicy Local).
+
+    ``elsewhere``: without an active backend packets are dropped, not refused,
+    because another node has one.  ``affinity``: seconds for which a client's next
+    flow goes to the same backend, counted from its last one; 0 for not.
+    ``sources``: who is served, () for everyone.  ``announced``: this node
+    answers for the address in the underlay (ARP).
     """
 
     key: FrontendKey
@@ -92,6 +114,12 @@ class Frontend(NamedTuple):
     backends: tuple[Backend, ...]
     active: tuple[int, ...]
     local_only: bool = False
+    others: Others = Others.NOBODY
+    other: tuple[int, ...] = ()
+    elsewhere: bool = False
+    affinity: int = 0
+    sources: tuple[Prefix, ...] = ()
+    announced: bool = False
 
 
 class Peer(NamedTuple):
@@ -149,7 +177,7 @@ class Plan:
     every address that a pod or an endpoint has, how many have it: a backend
     whose address is not there is gone.  ``owned`` are the prefixes whose packets
     must never be written back (service CIDR); VIPs outside them are known by
-    their frontends.  Port ranges are inclusive.
+    their frontends (`pylb.plan.virtual`).  Port ranges are inclusive.
     """
 
     node: str
@@ -251,6 +279,12 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
                 "scheduler": f.scheduler,
                 "localOnly": f.local_only,
                 "active": list(f.active),
+                "others": f.others.name,
+                "other": list(f.other),
+                "elsewhere": f.elsewhere,
+                "affinity": f.affinity,
+                "sources": [str(prefix) for prefix in f.sources],
+                "announced": f.announced,
                 "backends": [
                     {
                         "address": quad(b.address),

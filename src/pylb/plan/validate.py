@@ -21,6 +21,9 @@ LONGEST_TIMEOUT = 31_536_000
 """Seconds: a year.  The native flow table has 56 bits for a deadline, 833 days of uptime."""
 MOST_BACKENDS = 65535
 """Of one frontend: an index into its backends has 16 bits."""
+LONGEST_AFFINITY = 86400
+"""Seconds; Kubernetes allows no more."""
+MOST_SOURCES = 255
 
 
 def validate(plan: Plan) -> None:
@@ -196,6 +199,15 @@ def _frontend(key: FrontendKey, frontend: Frontend) -> None:
             f"frontend {_name(key)}: scheduler: expected one of {sorted(SCHEDULERS)}, "
             f"got {frontend.scheduler!r}"
         )
+    if not 0 <= frontend.affinity <= LONGEST_AFFINITY:
+        raise PlanError(
+            f"frontend {_name(key)}: affinity: expected 0 to {LONGEST_AFFINITY} seconds, "
+            f"got {frontend.affinity}"
+        )
+    for prefix in frontend.sources:
+        _prefix(f"frontend {_name(key)}: sources", prefix)
+    if len(frontend.sources) > MOST_SOURCES:
+        raise PlanError(f"frontend {_name(key)}: expected at most {MOST_SOURCES} sources")
     _backends(key, frontend)
 
 
@@ -216,14 +228,15 @@ def _backends(key: FrontendKey, frontend: Frontend) -> None:
                 "once, in order of (address, port)"
             )
         before = (address, port)
-    last = -1
-    for index in frontend.active:
-        if not last < index < count:
-            raise PlanError(
-                f"frontend {_name(key)}: active: expected rising indices below {count}, "
-                f"got {index} after {last}"
-            )
-        last = index
+    for name, indices in (("active", frontend.active), ("other", frontend.other)):
+        last = -1
+        for index in indices:
+            if not last < index < count:
+                raise PlanError(
+                    f"frontend {_name(key)}: {name}: expected rising indices below {count}, "
+                    f"got {index} after {last}"
+                )
+            last = index
 
 
 def _address(name: str, address: int) -> None:

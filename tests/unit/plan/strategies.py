@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from pylb.policy.model import (
+    ZONE,
     Change,
     Endpoint,
     EndpointPort,
     EndpointSlice,
     Key,
     LabSpec,
+    LocalRedirect,
     Node,
     Overlay,
     Pod,
@@ -49,6 +51,9 @@ _PORT_SETS = (
 )
 _ELSEWHERE = (IPv4Address("192.0.2.7"), IPv4Address("10.244.9.9"))
 
+_HINTS = (((), ()), ((), ()), (("a",), ()), (("b",), ("node1",)), (("a", "b"), ("node2",)))
+_RANGES = ((), (), (IPv4Network("192.168.50.0/24"),), (IPv4Network("10.0.0.0/8"),) * 2)
+
 LAB = LabSpec(
     underlay=IPv4Network("192.168.50.0/24"),
     router_ip=IPv4Address("192.168.50.254"),
@@ -71,6 +76,7 @@ def node(index: int, moved: bool = False) -> Node:
         name=f"node{index}",
         internal_ip=ip,
         pod_cidr=IPv4Network(f"10.244.{index + 100 * moved}.0/24"),
+        labels={ZONE: "ab"[index % 2]},
         vtep_mac=b"\x02\x50" + ip.packed,
     )
 
@@ -78,10 +84,49 @@ def node(index: int, moved: bool = False) -> Node:
 @st.composite
 def _endpoints(draw: st.DrawFn, addresses: list[IPv4Address]) -> tuple[Endpoint, ...]:
     chosen = draw(st.lists(st.sampled_from(addresses), max_size=4))
+    zones, hinted = draw(st.sampled_from(_HINTS))
     return tuple(
-        Endpoint(address, draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))
+        Endpoint(
+            address,
+            draw(st.booleans()),
+            draw(st.booleans()),
+            draw(st.booleans()),
+            for_zones=zones,
+            for_nodes=hinted,
+        )
         for address in chosen
     )
+
+
+@st.composite
+def _redirects(
+    draw: st.DrawFn, services: Mapping[Key, Service], pods: Mapping[Key, Pod]
+) -> tuple[dict[Key, LocalRedirect], dict[Key, LocalRedirect]]:
+    """Redirections of addresses by their own key, and of Services by the Service's."""
+    addresses, of_services = {}, {}
+    endpoints = tuple(Endpoint(pod.ip, draw(st.booleans()), node=pod.node) for pod in pods.values())
+    for number in range(draw(st.integers(0, 2))):
+        made = LocalRedirect(
+            "default",
+            f"redirect{number}",
+            address=IPv4Address("10.10.10.10") + number,
+            ports=(EndpointPort(8080),),
+            targets=(EndpointPort(80),),
+            endpoints=endpoints,
+            skips_backends=draw(st.booleans()),
+        )
+        addresses[made.key] = made
+    for key in sorted(services):
+        if draw(st.integers(0, 4)) == 0:
+            of_services[key] = LocalRedirect(
+                key[0],
+                "of-service",
+                service=key,
+                targets=(EndpointPort(8080), EndpointPort(8081, name="http")),
+                endpoints=endpoints,
+                skips_backends=draw(st.booleans()),
+            )
+    return addresses, of_services
 
 
 @st.composite
@@ -98,7 +143,8 @@ def policies(draw: st.DrawFn, lab: st.SearchStrategy[LabSpec] = labs) -> Policy:
             pods[key] = Pod(*key, on.name, on.pod_cidr.network_address + 2 + offset)
     addresses = [*_ELSEWHERE, *(pod.ip for pod in pods.values())]
 
-    services, slices = {}, {}
+    services: dict[Key, Service] = {}
+    slices, takers = {}, {}
     order = draw(st.permutations(range(len(_SERVICES))))
     for key, slot in zip(_SERVICES, order, strict=True):
         if not draw(st.booleans()):
@@ -117,7 +163,16 @@ def policies(draw: st.DrawFn, lab: st.SearchStrategy[LabSpec] = labs) -> Policy:
             ),
             external_traffic_policy=draw(st.sampled_from(TrafficPolicy)),
             scheduler=draw(st.sampled_from(("", "random", "rr"))),
+            internal_traffic_policy=draw(st.sampled_from(TrafficPolicy)),
+            affinity=draw(st.sampled_from((0, 0, 60, 10800))),
+            load_balancer_ips=(IPv4Address("192.168.50.200") + slot,)
+            if kind is ServiceType.LOAD_BALANCER
+            else (),
+            external_ips=(IPv4Address("198.51.100.1") + slot,) if draw(st.booleans()) else (),
+            source_ranges=draw(st.sampled_from(_RANGES)),
         )
+        if services[key].reached_from_outside:
+            takers[key] = tuple(sorted(draw(st.sets(st.sampled_from(sorted(nodes))))))
         slices[key] = tuple(
             EndpointSlice(
                 key[0],
@@ -129,7 +184,8 @@ def policies(draw: st.DrawFn, lab: st.SearchStrategy[LabSpec] = labs) -> Policy:
             )
             for i in range(draw(st.integers(0, 2)))
         )
-    return Policy(draw(lab), nodes, pods, services, slices)
+    redirects, redirected = draw(_redirects(services, pods))
+    return Policy(draw(lab), nodes, pods, services, slices, takers, redirects, redirected)
 
 
 def difference(old: Policy, new: Policy) -> Change:
@@ -138,8 +194,12 @@ def difference(old: Policy, new: Policy) -> Change:
         policy=new,
         nodes=_differing(old.nodes, new.nodes),
         pods=_differing(old.pods, new.pods),
-        services=_differing(old.services, new.services) | _differing(old.slices, new.slices),
+        services=_differing(old.services, new.services)
+        | _differing(old.slices, new.slices)
+        | _differing(old.takers, new.takers)
+        | _differing(old.redirected, new.redirected),
         lab=old.lab != new.lab,
+        redirects=_differing(old.redirects, new.redirects),
     )
 
 
@@ -171,4 +231,7 @@ def shuffled(policy: Policy, draw: Any) -> Policy:
         pods=mixed(policy.pods),
         services=mixed(policy.services),
         slices=mixed(policy.slices),
+        takers=mixed(policy.takers),
+        redirects=mixed(policy.redirects),
+        redirected=mixed(policy.redirected),
     )

@@ -66,6 +66,7 @@ def test_no_change_is_an_empty_delta(policy: Policy) -> None:
         pods=frozenset(policy.pods),
         services=frozenset(policy.services),
         nodes=frozenset(policy.nodes) - {OWN},
+        redirects=frozenset(policy.redirects),
     )
     assert update(plan, named).empty
     assert apply(plan, update(plan, named)) is plan
@@ -100,6 +101,9 @@ def test_update_looks_only_at_what_the_change_names(old: Policy, new: Policy) ->
         pods=Only(new.pods, change.pods),
         services=Only(new.services, change.services),
         slices=Only(new.slices, change.services),
+        takers=Only(new.takers, change.services),
+        redirects=Only(new.redirects, change.redirects),
+        redirected=Only(new.redirected, change.services),
     )
     plan = compile(old, OWN)
     delta = update(plan, replace(change, policy=guarded))
