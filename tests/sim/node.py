@@ -21,7 +21,8 @@ from pylb.dataplane.base import (
     Packet,
     TunPort,
 )
-from pylb.plan.tables import Delta, Plan
+from pylb.node.plumbing.targets import targets
+from pylb.plan.tables import Delta, FrontendKey, Others, Plan
 from pylb.wire import flannel_udp, icmp, vxlan
 from tests.dataplanes import make
 from tests.sim.clock import Clock
@@ -112,6 +113,7 @@ class SimNode:
             elif packet.protocol in (TCP, UDP):
                 ranges = (plan.node_ports, plan.masquerade_ports)
                 captured = any(low <= packet.dport <= high for low, high in ranges)
+                captured = captured or self._has_port(packet)
             else:
                 captured = True
             if captured:
@@ -119,8 +121,8 @@ class SimNode:
             else:
                 self.host.receive(raw)
             return
-        to_service = packet.dst in plan.service_cidr
-        assert to_service or packet.dst in plan.pod_cidr, f"{plan.node} is no router for {packet}"
+        captured = self._is_vip(packet.dst) or packet.dst in plan.pod_cidr
+        assert captured, f"{plan.node} is no router for {packet}"
         self._forward_into_tun(raw, plan.node_ip)
 
     def from_overlay(self, sender: int, payload: bytes) -> None:
@@ -133,8 +135,13 @@ class SimNode:
         low, high = plan.node_ports
         peer = any(packet.dst in peer.subnet for peer in plan.peers.values())
         node_port = packet.protocol in (TCP, UDP) and low <= packet.dport <= high
-        to_vip = packet.dst in plan.service_cidr or packet.dst == plan.tunnel_ip
-        if to_vip or peer or (packet.dst in (plan.node_ip, LOOPBACK) and node_port):
+        to_vip = self._is_vip(packet.dst) or packet.dst == plan.tunnel_ip
+        if (
+            to_vip
+            or peer
+            or self._has_port(packet)
+            or (packet.dst in (plan.node_ip, LOOPBACK) and node_port)
+        ):
             for piece in fragments(raw, plan.overlay.mtu):
                 self.into_tun(piece)
         elif packet.dst in self.host.addresses:
@@ -145,6 +152,16 @@ class SimNode:
         else:
             for piece in fragments(raw, plan.underlay_mtu):
                 self._wires.to_underlay(piece, None)
+
+    def _is_vip(self, address: int) -> bool:
+        """Rules 130 and 140: virtual addresses are captured whole."""
+        return any(address in prefix for prefix in targets(self.plan).vips)
+
+    def _has_port(self, packet: Decoded) -> bool:
+        """Rules 115 and 155: of an address that somebody has, the ports of frontends."""
+        if packet.protocol not in (TCP, UDP) or packet.is_fragment:
+            return False
+        return (packet.dst, packet.dport, packet.protocol) in targets(self.plan).ports
 
     def _forward_into_tun(self, raw: bytes, own: int) -> None:
         """Forward by the kernel: TTL one less, and the TUN's MTU holds."""
@@ -224,7 +241,10 @@ class SimNode:
 
     def _never_a_vip(self, packet: Decoded) -> None:
         plan = self.plan
-        assert packet.dst not in plan.service_cidr, f"{plan.node}: to a VIP: {packet}"
+        assert not self._is_vip(packet.dst), f"{plan.node}: to a VIP: {packet}"
         if packet.protocol in (TCP, UDP) and not packet.is_fragment:
-            at = (packet.dst, packet.dport, packet.protocol)
-            assert at not in plan.frontends, f"{plan.node}: to a frontend: {packet}"
+            at = FrontendKey(packet.dst, packet.dport, packet.protocol)
+            frontend = plan.frontends.get(at)
+            # A redirection that spares its backends lets their packets through.
+            passing = frontend is not None and frontend.others is Others.PASSING
+            assert frontend is None or passing, f"{plan.node}: to a frontend: {packet}"

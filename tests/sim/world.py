@@ -10,6 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
+from pylb.policy.endpoints import takers
 from pylb.policy.model import (
     Endpoint,
     EndpointPort,
@@ -38,6 +39,7 @@ NODE1, NODE2, NODE3 = (ip(f"192.168.50.{i}") for i in (11, 12, 13))
 TUNNEL1, TUNNEL2, TUNNEL3 = (ip(f"10.244.{i}.0") for i in (1, 2, 3))
 CLIENT, INTERNET, LOOPBACK = ip("192.168.50.253"), ip("203.0.113.80"), ip("127.0.0.1")
 VIP, VIP2 = ip("10.96.0.10"), ip("10.96.0.20")
+LB_IP, EXTERNAL_IP = ip("192.0.2.10"), ip("198.51.100.7")
 NODE_PORT = 30080
 MASQUERADE_PORTS = range(61000, 65535)
 
@@ -52,17 +54,25 @@ def web(
     node_port: int = 0,
     local: bool = False,
     scheduler: str = "rr",
+    balancer: int = 0,
+    **more: Any,
 ) -> Service:
-    """A Service of the pods in ``to``; see `policy` for how they become endpoints."""
+    """A Service of the pods in ``to``; see `policy` for how they become endpoints.
+
+    ``balancer`` is a LoadBalancer address; ``more`` are fields of the Service.
+    """
+    kind = ServiceType.NODE_PORT if node_port else ServiceType.CLUSTER_IP
     return Service(
         "default",
         name,
-        type=ServiceType.NODE_PORT if node_port else ServiceType.CLUSTER_IP,
+        type=ServiceType.LOAD_BALANCER if balancer else kind,
         cluster_ip=IPv4Address(vip),
         ports=(ServicePort(port, protocol, "", target, node_port),),
         external_traffic_policy=TrafficPolicy.LOCAL if local else TrafficPolicy.CLUSTER,
         scheduler=scheduler,
         annotations={"pods": ",".join(to)},
+        load_balancer_ips=(IPv4Address(balancer),) if balancer else (),
+        **more,
     )
 
 
@@ -97,7 +107,12 @@ def with_endpoints(before: Policy, key: Key, *endpoints: Endpoint) -> Policy:
     assert isinstance(port.target_port, int)
     ports = (EndpointPort(port.target_port, port.protocol),)
     made = EndpointSlice(key[0], f"{key[1]}-1", key[1], ports, endpoints, computed=True)
-    return replace(before, slices={**before.slices, key: (made,)})
+    taking = takers(before.services[key], (made,), before.nodes)
+    return replace(
+        before,
+        slices={**before.slices, key: (made,)},
+        takers={**before.takers, key: taking},
+    )
 
 
 def draining(pod: str) -> Endpoint:

@@ -84,6 +84,7 @@ class DropReason(enum.Enum):
     TOO_BIG = "too_big"
     BAD_OFFLOAD = "bad_offload"
     NO_PLAN = "no_plan"
+    SOURCE_RANGE = "source_range"
 
 
 class Dropped(NamedTuple):

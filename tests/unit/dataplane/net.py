@@ -57,6 +57,7 @@ def frontend(
     scheduler: str = "rr",
     service: str = "default/web",
     local_only: bool = False,
+    elsewhere: bool = False,
 ) -> Frontend:
     ordered = tuple(sorted(backends))
     return Frontend(
@@ -67,6 +68,7 @@ def frontend(
         ordered,
         tuple(range(len(ordered))),
         local_only,
+        elsewhere=elsewhere,
     )
 
 

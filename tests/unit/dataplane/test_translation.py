@@ -232,7 +232,7 @@ def test_local_only_keeps_the_client_and_drops_without_a_local_backend() -> None
     with_local = dataplane(frontend(NODE, NODE_PORT, [LOCAL], kind=PORT, local_only=True))
     packet = only(with_local.process([tun(syn(CLIENT, 40000, NODE, NODE_PORT))], 0))
     assert packet.src == CLIENT
-    without = dataplane(frontend(NODE, NODE_PORT, [], kind=PORT, local_only=True))
+    without = dataplane(frontend(NODE, NODE_PORT, [], kind=PORT, local_only=True, elsewhere=True))
     out = without.process([tun(syn(CLIENT, 40000, NODE, NODE_PORT))], 0)
     assert not out.sent
     assert [d.reason for d in out.dropped] == [DropReason.NO_LOCAL_ENDPOINT]

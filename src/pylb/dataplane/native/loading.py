@@ -143,7 +143,7 @@ class Packed:
         packed: list[bytes] = []
         packed_backends: list[bytes] = []
         first = 0
-        for key, kind, service, scheduler, backends, active, local_only in frontends:
+        for key, kind, service, scheduler, backends, active, local_only, *_ in frontends:
             for i in active:
                 address, port, weight, local, _ = backends[i]
                 packed_backends.append(pack_backend(address, port, weight, local))

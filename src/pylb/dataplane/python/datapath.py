@@ -30,6 +30,7 @@ from pylb.dataplane.python import icmp, nat, overlay
 from pylb.dataplane.python.balance import Balancer
 from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, may_open, track
 from pylb.dataplane.python.fragments import Reassembler, split
+from pylb.dataplane.python.frontend import admits, eligible
 from pylb.dataplane.python.loaded import Loaded
 from pylb.dataplane.python.packet import (
     DONT_FRAGMENT,
@@ -237,7 +238,7 @@ class PythonDataplane:
         else:
             served = frontend is not None and any(
                 (frontend.backends[i].address, frontend.backends[i].port) == flow.backend
-                for i in frontend.active
+                for i in eligible(loaded.plan, frontend, flow.original.src) or ()
             )
         if served:
             flow.generation = loaded.generation
@@ -274,8 +275,10 @@ class PythonDataplane:
                 key = FrontendKey(dst, packet.dport, packet.protocol)
                 frontend = plan.frontends.get(key)
             if frontend is not None:
-                self._balance(loaded, job, frontend, now, out)
-                return
+                choices = eligible(plan, frontend, src)
+                if choices is not None:
+                    self._balance(loaded, job, frontend, choices, now, out)
+                    return
             if dst in loaded.vips:
                 self._reject(loaded, job, DropReason.NO_SUCH_FRONTEND, out)
                 return
@@ -306,16 +309,25 @@ class PythonDataplane:
         self._open(loaded, job, (dst, packet.dport), source, None, now, out)
 
     def _balance(
-        self, loaded: Loaded, job: _Job, frontend: Frontend, now: int, out: Output
+        self,
+        loaded: Loaded,
+        job: _Job,
+        frontend: Frontend,
+        choices: tuple[int, ...],
+        now: int,
+        out: Output,
     ) -> None:
         """A first packet to a frontend: choose a backend and the source it will see."""
         if not may_open(job.packet):
             self._invalid(loaded, job, True, DropReason.INVALID_STATE, out)
             return
         original = job.packet.tuple
-        backend = self._balancer.choose(frontend, original)
+        if not admits(frontend, original.src):
+            self._drop(DropReason.SOURCE_RANGE, job.origin, out)
+            return
+        backend = self._balancer.choose(frontend, choices, original, now)
         if backend is None:
-            if frontend.local_only:
+            if frontend.elsewhere and choices is frontend.active:
                 self._drop(DropReason.NO_LOCAL_ENDPOINT, job.origin, out)
             else:
                 self._reject(loaded, job, DropReason.NO_ENDPOINT, out)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pylb.dataplane.python.nat import is_own
 from pylb.dataplane.python.overlay import Peers
 from pylb.plan.apply import apply
-from pylb.plan.tables import Delta, Frontend, Plan
+from pylb.plan.tables import Delta, Plan
+from pylb.plan.virtual import is_virtual, machines
 
 
 class Loaded:
     """A plan with its generation; replaced whole by the next, never altered.
 
-    ``vips`` counts the frontends of each address that is not the node's own: a
-    packet to one of them is answered or dropped here, never written back.
+    ``vips`` counts the frontends of each virtual address: a packet to one of them
+    is answered or dropped here, never written back.
     """
 
     __slots__ = ("generation", "peers", "plan", "vips")
@@ -28,31 +28,34 @@ class Loaded:
     @classmethod
     def whole(cls, plan: Plan, generation: int) -> Loaded:
         """Load a plan from nothing."""
-        vips: dict[int, int] = {}
-        for frontend in plan.frontends.values():
-            _count(plan, vips, frontend, 1)
-        return cls(plan, generation, Peers(plan.peers.values()), vips)
+        return cls(plan, generation, Peers(plan.peers.values()), _vips(plan))
 
     def changed(self, delta: Delta) -> Loaded:
         """The next plan, one generation on."""
         plan = apply(self.plan, delta)
-        if delta.replace is not None:
+        if delta.replace is not None or delta.peers:
+            # Which addresses are virtual depends on the peers' own.
             return Loaded.whole(plan, self.generation + 1)
-        vips = dict(self.vips)
+        vips, real = dict(self.vips), machines(plan)
         for key, frontend in delta.frontends.items():
             old = self.plan.frontends.get(key)
-            if old is not None:
-                _count(plan, vips, old, -1)
-            if frontend is not None:
-                _count(plan, vips, frontend, 1)
-        peers = Peers(plan.peers.values()) if delta.peers else self.peers
-        return Loaded(plan, self.generation + 1, peers, vips)
+            if old is not None and is_virtual(plan, old, real):
+                _count(vips, key.address, -1)
+            if frontend is not None and is_virtual(plan, frontend, real):
+                _count(vips, key.address, 1)
+        return Loaded(plan, self.generation + 1, self.peers, vips)
 
 
-def _count(plan: Plan, vips: dict[int, int], frontend: Frontend, by: int) -> None:
-    address = frontend.key.address
-    if is_own(plan, address):
-        return
+def _vips(plan: Plan) -> dict[int, int]:
+    vips: dict[int, int] = {}
+    real = machines(plan)
+    for frontend in plan.frontends.values():
+        if is_virtual(plan, frontend, real):
+            _count(vips, frontend.key.address, 1)
+    return vips
+
+
+def _count(vips: dict[int, int], address: int, by: int) -> None:
     count = vips.get(address, 0) + by
     if count:
         vips[address] = count
