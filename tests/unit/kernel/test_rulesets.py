@@ -18,9 +18,18 @@ from pylb.lab.lifetime import DATAPLANES
 from pylb.node.errors import NodeError
 from pylb.node.kernel.rules import check
 from pylb.plan.compile import compile, update
-from pylb.plan.tables import Backend, Delta, Frontend, FrontendKind, Plan, PlanError
+from pylb.plan.tables import (
+    Backend,
+    Delta,
+    Frontend,
+    FrontendKind,
+    Others,
+    Plan,
+    PlanError,
+    Prefix,
+)
 from pylb.policy.model import Policy
-from tests.unit.node.plans import frontend, ip, peer, plan
+from tests.unit.node.plans import frontend, ip, peer, plan, prefix
 from tests.unit.plan.strategies import LAB, OWN, difference, policies, shuffled
 
 HOST_GW = plan().overlay._replace(kind="host-gw", mtu=1500)
@@ -63,11 +72,91 @@ def test_round_robin_counts_and_node_ports_are_marked() -> None:
 
 def test_no_endpoint_is_a_reject_no_local_one_a_drop() -> None:
     text = nft.ruleset(
-        plan(frontend("10.96.0.9", 80)._replace(local_only=True), frontend("10.96.0.8", 81))
+        plan(
+            frontend("10.96.0.9", 80)._replace(local_only=True, elsewhere=True),
+            frontend("10.96.0.8", 81),
+        )
     )
     assert "10.96.0.9 . tcp . 80 : goto no-local-endpoint" in text
     assert "10.96.0.8 . tcp . 81 : goto no-endpoint" in text
     assert rules(text, "no-local-endpoint") == ["counter name drop_no_local_endpoint drop"]
+
+
+LOCAL_ONE = Backend(ip("10.244.1.5"), 8080, local=True)
+BALANCER = served("203.0.113.9", 80, FrontendKind.LOAD_BALANCER)._replace(
+    backends=(LOCAL_ONE, Backend(ip("10.244.2.2"), 8080)),
+    active=(0,),
+    local_only=True,
+    others=Others.INSIDE,
+    other=(0, 1),
+)
+
+
+def test_policy_local_is_for_outside_alone() -> None:
+    text = nft.ruleset(plan(BALANCER))
+    assert rules(text, "local-203.0.113.9/tcp/80-default/web")[1:] == [
+        f"ip saddr @inside meta mark set numgen random mod 2 offset {nft.OTHER} goto translate",
+        "meta mark set numgen random mod 1 goto translate",
+    ]
+    assert f"203.0.113.9 . tcp . 80 . {nft.OTHER + 1} : 10.244.2.2 . 8080" in text
+    nobody = BALANCER._replace(active=(), elsewhere=True)
+    text = nft.ruleset(plan(nobody))
+    assert len(rules(text, "local-203.0.113.9/tcp/80-default/web")) == 2
+    assert "203.0.113.9 . tcp . 80 : goto no-local-endpoint" in text
+    chains = iptables.ruleset(plan(BALANCER))
+    assert re.search(r"-A KUBE-EXT-\S+ -s 10.244.1.0/24 .* -j KUBE-SVC-", chains)
+    assert re.search(r"-A KUBE-EXT-\S+ .* --src-type LOCAL -j KUBE-SVC-", chains)
+    assert re.search(r"-A KUBE-EXT-\S+ -j KUBE-SVL-", chains)
+    assert re.search(r"-d 203.0.113.9/32 .* --dport 80 -j DROP", iptables.ruleset(plan(nobody)))
+
+
+def test_source_ranges_are_merged_and_those_outside_dropped() -> None:
+    prefixes = (prefix("10.0.0.0/8"), prefix("10.1.0.0/16"), prefix("192.0.2.0/24"))
+    text = nft.ruleset(plan(BALANCER._replace(sources=prefixes)))
+    assert rules(text, "local-203.0.113.9/tcp/80-default/web")[1] == (
+        "ip saddr != { 10.0.0.0/8, 192.0.2.0/24 } counter name drop_source_range drop"
+    )
+    everyone = nft.ruleset(plan(BALANCER._replace(sources=(*prefixes, Prefix(0, 0)))))
+    assert "drop_source_range drop" not in everyone
+    chains = iptables.ruleset(plan(BALANCER._replace(sources=prefixes)))
+    assert len(re.findall(r"-A KUBE-FW-\S+ -s \S+ .* -j KUBE-EXT-", chains)) == 2
+
+
+def test_affinity_has_a_set_and_a_chain_for_each_endpoint() -> None:
+    kept = served("10.96.0.10", 80, FrontendKind.CLUSTER_IP, "10.244.1.5", "10.244.2.2")._replace(
+        affinity=60
+    )
+    text = nft.ruleset(plan(kept))
+    chain = "service-10.96.0.10/tcp/80-default/web"
+    first = "affinity-60-10.96.0.10/tcp/80-10.244.1.5/8080"
+    assert f"set {first} {{\n\t\ttype ipv4_addr\n\t\tsize 65536" in text
+    assert rules(text, chain)[1] == f"ip saddr @{first} goto {chain}-0"
+    assert rules(text, chain)[3] == (
+        f"numgen random mod 2 vmap {{ 0 : goto {chain}-0, 1 : goto {chain}-1 }}"
+    )
+    assert rules(text, f"{chain}-0")[1] == (
+        f"update @{first} {{ ip saddr }} meta mark set 0 goto translate"
+    )
+    fewer = kept._replace(backends=kept.backends[:1], active=(0,))
+    script = nft.change(plan(kept), Delta(frontends={kept.key: fewer}))
+    assert f"add set ip pylb {first}" not in script, "who was sent there stays there"
+    assert "delete set ip pylb affinity-60-10.96.0.10/tcp/80-10.244.2.2/8080" in script
+    assert "--rcheck --seconds 60 --reap" in iptables.ruleset(plan(kept))
+
+
+def test_a_redirection_spares_its_backends() -> None:
+    redirect = served("10.10.10.10", 8080, FrontendKind.LOCAL_REDIRECT)._replace(
+        backends=(LOCAL_ONE,), others=Others.PASSING
+    )
+    text = nft.ruleset(plan(redirect))
+    assert rules(text, "service-10.10.10.10/tcp/8080-default/web")[1] == (
+        "ip saddr 10.244.1.5 return"
+    )
+    assert "10.10.10.10" not in re.findall(r"set vips {.*?}", text, re.S)[0]
+    assert re.search(
+        r"-A KUBE-SERVICES -s 10.244.1.5/32 -d 10.10.10.10/32 .* -j RETURN",
+        iptables.ruleset(plan(redirect)),
+    )
 
 
 def test_sources_are_named_never_masqueraded() -> None:

@@ -4,6 +4,7 @@
 
     PREROUTING, OUTPUT ─► KUBE-SERVICES ─► KUBE-SVC-X (a Service port's endpoints, by chance)
                               └► KUBE-NODEPORTS ─► KUBE-EXT-X ─► KUBE-MARK-MASQ, KUBE-SVC-X
+                                   KUBE-FW-X (source ranges) ─► KUBE-EXT-X
                                                   KUBE-SVC-X ─► KUBE-SEP-Y (one endpoint: DNAT)
     POSTROUTING ─► KUBE-POSTROUTING: ``SNAT --to-source`` for what was marked
     FORWARD, INPUT, OUTPUT (filter) ─► KUBE-SERVICES: rejects where there is no endpoint
@@ -25,17 +26,17 @@ from collections.abc import Iterable, Iterator
 
 from pylb.dataplane.kernel.names import (
     Options,
-    active,
+    allowed,
     check_overlay,
-    is_vip,
+    chosen,
     keeps_pods_source,
-    masquerades_all,
     overlay_device,
     protocol,
     quad,
+    virtual,
 )
 from pylb.plan.apply import apply
-from pylb.plan.tables import Backend, Delta, Frontend, Plan
+from pylb.plan.tables import Backend, BackendState, Delta, Frontend, Others, Plan
 
 MARK = "0x4000/0x4000"
 HAIRPIN = "0x8000/0x8000"
@@ -159,7 +160,22 @@ def _listing(frontend: Frontend | None) -> object:
     """What KUBE-SERVICES and its like say of a frontend: it is listed anew when this differs."""
     if frontend is None:
         return None
-    return frontend.service, frontend.kind, frontend.local_only, bool(frontend.active)
+    spared = chosen(frontend, frontend.active) if _spares(frontend) else None
+    return (
+        frontend.service,
+        frontend.kind,
+        _target(frontend),
+        bool(frontend.active),
+        bool(frontend.other),
+        frontend.elsewhere,
+        bool(frontend.sources),
+        spared,
+    )
+
+
+def _spares(frontend: Frontend) -> bool:
+    """Its own backends are not redirected to it."""
+    return frontend.others in (Others.BACKENDS, Others.PASSING)
 
 
 def _hash(*words: object) -> str:
@@ -167,17 +183,35 @@ def _hash(*words: object) -> str:
     return base64.b32encode(digest).decode()[:16]
 
 
-def _chain(frontend: Frontend) -> str:
-    """KUBE-SVC-, or KUBE-SVL- where only endpoints of this node count."""
-    prefix = "KUBE-SVL-" if frontend.local_only else "KUBE-SVC-"
-    return prefix + _hash(frontend.service, protocol(frontend.key.protocol))
+def _chain(frontend: Frontend, indices: tuple[int, ...]) -> str:
+    """The chain of some of a Service port's endpoints.
+
+    KUBE-SVC- and kube-proxy's hash for all that are ready; what a traffic policy,
+    hints or a redirection leave of them has a name by its members, KUBE-SVL- if
+    they are all of this node.
+    """
+    of = (frontend.service, protocol(frontend.key.protocol))
+    backends = frontend.backends
+    ready = tuple(i for i, b in enumerate(backends) if b.state is BackendState.ACTIVE)
+    if indices == ready:
+        return "KUBE-SVC-" + _hash(*of)
+    members = [f"{quad(b.address)}:{b.port}" for b in chosen(frontend, indices)]
+    local = all(backends[i].local for i in indices)
+    return ("KUBE-SVL-" if local else "KUBE-SVC-") + _hash(*of, *members)
+
+
+def _external(frontend: Frontend) -> str:
+    """Where a packet to the frontend goes, whoever sent it."""
+    if keeps_pods_source(frontend):
+        return _chain(frontend, frontend.active)
+    return "KUBE-EXT-" + _hash(frontend.service, protocol(frontend.key.protocol))
 
 
 def _target(frontend: Frontend) -> str:
-    """Where a packet to the frontend goes."""
-    if masquerades_all(frontend):
-        return "KUBE-EXT-" + _hash(frontend.service, protocol(frontend.key.protocol))
-    return _chain(frontend)
+    """Where a packet to the frontend goes first."""
+    if allowed(frontend):
+        return "KUBE-FW-" + _hash(frontend.service, protocol(frontend.key.protocol))
+    return _external(frontend)
 
 
 def _endpoint_chain(frontend: Frontend, backend: Backend) -> str:
@@ -187,12 +221,44 @@ def _endpoint_chain(frontend: Frontend, backend: Backend) -> str:
 
 def _frontend_chains(plan: Plan, frontend: Frontend) -> dict[str, list[str]]:
     """The chains of one frontend; those of a Service port share what they have in common."""
-    backends = active(frontend)
-    if not backends:
+    made: dict[str, list[str]] = {}
+    for indices in (frontend.active, frontend.other):
+        if indices:
+            made |= _choice(frontend, indices)
+    if not made:
         return {}
     told = _comment(frontend.service)
-    made: dict[str, list[str]] = {}
+    if not keeps_pods_source(frontend):
+        made[_external(frontend)] = _external_rules(plan, frontend)
+    if allowed(frontend):
+        made[_target(frontend)] = [
+            f"-s {each} {told} -j {_external(frontend)}" for each in allowed(frontend)
+        ]
+    return made
+
+
+def _external_rules(plan: Plan, frontend: Frontend) -> list[str]:
+    """KUBE-EXT-: a policy Local is for packets from outside; who asks inside gets any endpoint."""
+    told = _comment(frontend.service)
     rules = []
+    if not frontend.local_only:
+        rules.append(f"{told} -j KUBE-MARK-MASQ")
+    elif frontend.other:
+        cluster = _chain(frontend, frontend.other)
+        rules.append(f"-s {plan.pod_cidr} {told} -j {cluster}")
+        rules.append(f"{told} -m addrtype --src-type LOCAL -j {cluster}")
+    if frontend.active:
+        rules.append(f"-j {_chain(frontend, frontend.active)}")
+    return rules
+
+
+def _choice(frontend: Frontend, indices: tuple[int, ...]) -> dict[str, list[str]]:
+    """The chain that rolls the dice, and those of its endpoints."""
+    told = _comment(frontend.service)
+    proto = protocol(frontend.key.protocol)
+    made: dict[str, list[str]] = {}
+    kept, rules = [], []
+    backends = chosen(frontend, indices)
     for index, backend in enumerate(backends):
         chain = _endpoint_chain(frontend, backend)
         left = len(backends) - index
@@ -202,15 +268,18 @@ def _frontend_chains(plan: Plan, frontend: Frontend) -> dict[str, list[str]]:
             chance = f"-m statistic --mode random --probability {1 / left:.10f} "
         rules.append(f"{told} {chance if left > 1 else ''}-j {chain}")
         address = quad(backend.address)
-        proto = protocol(frontend.key.protocol)
+        remember = ""
+        if frontend.affinity:
+            recent = f"-m recent --name {chain}"
+            seconds = f"--rcheck --seconds {frontend.affinity} --reap"
+            kept.append(f"{told} {recent} {seconds} -j {chain}")
+            remember = f"{recent} --set "
         made[chain] = [
             f"-s {address}/32 {told} -j MARK --or-mark 0xc000",
-            f"-p {proto} {told} -m {proto} -j DNAT --to-destination {address}:{backend.port}",
+            f"-p {proto} {told} {remember}-m {proto} "
+            f"-j DNAT --to-destination {address}:{backend.port}",
         ]
-    made[_chain(frontend)] = rules
-    if masquerades_all(frontend):
-        made[_target(frontend)] = [f"{told} -j KUBE-MARK-MASQ", f"-j {_chain(frontend)}"]
-    return made
+    return {**made, _chain(frontend, indices): kept + rules}
 
 
 def _chains_shared(after: Plan, delta: Delta, candidates: set[str]) -> set[str]:
@@ -245,15 +314,24 @@ def _nat(plan: Plan, options: Options) -> dict[str, list[str]]:
     # What comes from a peer has been balanced there.
     if plan.overlay.kind == "vxlan":
         services.append(f"-i {overlay_device(plan)} -j RETURN")
+    own = (plan.node_ip, plan.bridge_ip)
     for frontend in _sorted(plan):
-        if not frontend.active:
+        if not frontend.active and not frontend.other:
             continue
-        if not is_vip(plan, frontend.key.address):
+        address = frontend.key.address
+        if address in own or address >> 24 == 127:
             node_ports.append(f"{_to(frontend)} -j {_target(frontend)}")
             continue
+        if _spares(frontend):
+            way = _chain(frontend, frontend.other) if frontend.other else "RETURN"
+            services += [
+                f"-s {quad(backend.address)}/32 {_to(frontend)} -j {way}"
+                for backend in chosen(frontend, frontend.active)
+            ]
         if keeps_pods_source(frontend):
             services.append(f"{_to(frontend)} ! -s {plan.pod_cidr} -j KUBE-MARK-MASQ")
-        services.append(f"{_to(frontend)} -j {_target(frontend)}")
+        if frontend.active or frontend.others is Others.INSIDE:
+            services.append(f"{_to(frontend)} -j {_target(frontend)}")
     services.append(
         '-m comment --comment "kubernetes service nodeports; this must be the last rule" '
         "-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS"
@@ -295,13 +373,13 @@ def _postrouting(plan: Plan, options: Options) -> Iterator[str]:
 def _filter(plan: Plan) -> dict[str, list[str]]:
     """What goes no further."""
     rejected: list[str] = []
-    vips: set[str] = set()
+    vips = {f"{quad(a)}/32" for a in virtual(plan) if a not in plan.service_cidr}
     for frontend in _sorted(plan):
-        address = frontend.key.address
-        if is_vip(plan, address) and address not in plan.service_cidr:
-            vips.add(f"{quad(address)}/32")
-        if not frontend.active:
-            rejected += _refused(_to(frontend), frontend.key.protocol, frontend.local_only)
+        if allowed(frontend):
+            # Whoever may has been translated by now.
+            rejected.append(f"{_to(frontend)} -j DROP")
+        elif not frontend.active:
+            rejected += _refused(_to(frontend), frontend.key.protocol, frontend.elsewhere)
     for target in (str(plan.service_cidr), *sorted(vips), f"{quad(plan.tunnel_ip)}/32"):
         rejected += _refused(f"-d {target} -p tcp", 6, False)
         rejected.append(f"-d {target} -j REJECT")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from typing import NamedTuple
 
 from pylb.dataplane.base import DropReason
 from pylb.plan.tables import Backend, Frontend, FrontendKind, Plan, PlanError
+from pylb.plan.virtual import is_virtual, machines
 
 TABLE = "pylb"
 """The nftables table of family ip that holds everything."""
@@ -17,6 +19,7 @@ KERNELS = ("kernel", "kernel-notrack", "kernel-iptables")
 COUNTED = (
     DropReason.NO_ENDPOINT,
     DropReason.NO_LOCAL_ENDPOINT,
+    DropReason.SOURCE_RANGE,
     DropReason.NO_SUCH_FRONTEND,
     DropReason.UNALLOCATED_VIP,
     DropReason.NOT_FOR_THIS_NODE,
@@ -69,9 +72,9 @@ def protocol(number: int) -> str:
     return _PROTOCOLS.get(number, str(number))
 
 
-def active(frontend: Frontend) -> list[Backend]:
-    """The backends that take new flows, in order."""
-    return [frontend.backends[index] for index in frontend.active]
+def chosen(frontend: Frontend, indices: Iterable[int]) -> list[Backend]:
+    """The backends that ``frontend.active`` or ``frontend.other`` names, in order."""
+    return [frontend.backends[index] for index in indices]
 
 
 def keeps_pods_source(frontend: Frontend) -> bool:
@@ -84,6 +87,14 @@ def masquerades_all(frontend: Frontend) -> bool:
     return not keeps_pods_source(frontend) and not frontend.local_only
 
 
-def is_vip(plan: Plan, address: int) -> bool:
-    """True for a frontend's address that is nobody's own."""
-    return address not in (plan.node_ip, plan.bridge_ip) and address >> 24 != 127
+def allowed(frontend: Frontend) -> list[str]:
+    """The prefixes of whom a frontend serves, none inside another; [] for everyone."""
+    networks = [IPv4Network((prefix.address, prefix.length)) for prefix in frontend.sources]
+    merged = [str(network) for network in collapse_addresses(networks)]
+    return [] if merged == ["0.0.0.0/0"] else merged
+
+
+def virtual(plan: Plan) -> set[int]:
+    """The virtual addresses of a plan."""
+    real = machines(plan)
+    return {f.key.address for f in plan.frontends.values() if is_virtual(plan, f, real)}

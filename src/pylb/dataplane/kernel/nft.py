@@ -14,8 +14,10 @@ the kernel looks through every anonymous map for each new one, and through a who
 map for every rule that uses it, so that 10 000 Services took 27 s to load that
 way and take one second this way.  What a packet costs is the same.
 
-Marks: the endpoint's index, plus `MASQUERADE` where the source is not to be kept.
-Both functions are pure and give one transaction for ``nft -f``.
+Marks: the endpoint's index, plus `MASQUERADE` where the source is not to be kept,
+plus `OTHER` where it is one of `Frontend.other`.  A Service with affinity has what
+kube-proxy gives every Service: a chain for each endpoint, and a set of those who
+were sent to it.  Both functions are pure and give one transaction for ``nft -f``.
 """
 
 from __future__ import annotations
@@ -23,26 +25,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from pylb.dataplane.kernel import affinity
 from pylb.dataplane.kernel.names import (
     COUNTED,
     INVALID,
     OTHER_COUNTERS,
     TABLE,
     Options,
-    active,
+    allowed,
     check_overlay,
-    is_vip,
+    chosen,
     keeps_pods_source,
     masquerades_all,
     overlay_device,
     protocol,
     quad,
+    virtual,
 )
 from pylb.plan.apply import apply
-from pylb.plan.tables import Delta, Frontend, FrontendKey, Plan
+from pylb.plan.tables import Delta, Frontend, FrontendKey, Others, Plan
 
 MASQUERADE = 0x10000
 """The mark's bit for "not with its own source"; the bits below it are an index."""
+OTHER = 0x20000
+"""The mark's bit for an index into what `Frontend.other` chooses from."""
 
 _FROM = f"ip {TABLE}"
 _COMMENT = 128
@@ -61,8 +67,11 @@ def ruleset(plan: Plan, options: Options = Options()) -> str:  # noqa: B008
     frontends = [frontend for _, frontend in sorted(plan.frontends.items())]
     lines += _sets(plan, frontends)
     for frontend in frontends:
-        if frontend.active:
-            lines += ["", *_block(_chain(frontend), _dice(frontend), frontend.service)]
+        for name in affinity.sets(frontend):
+            lines += ["", *_block_of("set", name, affinity.definition(frontend))]
+    for frontend in frontends:
+        for name, rules in _chains_of(frontend).items():
+            lines += ["", *_block(name, rules, frontend.service)]
     for name, rules in _chains(plan, options):
         lines += ["", *_block(name, rules)]
     lines.append("}")
@@ -97,19 +106,30 @@ def _change_frontend(
     gone: list[str],
 ) -> None:
     before, after = _entries(old), _entries(new)
-    old_chain = _chain(old) if old is not None and old.active else None
-    new_chain = _chain(new) if new is not None and new.active else None
-    if new is not None and new_chain is not None and (old is None or _dice(old) != _dice(new)):
-        if old_chain == new_chain:
-            added.append(f"flush chain {_FROM} {new_chain}")
-        else:
-            added.append(f"add chain {_FROM} {new_chain} {{ {_comment(new.service)}; }}")
-        added += [f"add rule {_FROM} {new_chain} {rule}" for rule in _dice(new)]
+    chains_before, chains_after = _chains_of(old), _chains_of(new)
+    sets_before, sets_after = affinity.sets(old), affinity.sets(new)
+    if new is not None:
+        for name in sets_after:
+            if name not in sets_before:
+                body = "; ".join(affinity.definition(new))
+                added.append(f"add set {_FROM} {name} {{ {body}; }}")
+        # All chains first: they lead to each other.
+        for name in chains_after:
+            if name not in chains_before:
+                added.append(f"add chain {_FROM} {name} {{ {_comment(new.service)}; }}")
+        for name, rules in chains_after.items():
+            if chains_before.get(name) == rules:
+                continue
+            if name in chains_before:
+                added.append(f"flush chain {_FROM} {name}")
+            added += [f"add rule {_FROM} {name} {rule}" for rule in rules]
     for name in _OF_FRONTENDS:
         removed += _elements("delete", name, before[name] - after[name])
         added += _elements("add", name, after[name] - before[name])
-    if old_chain is not None and old_chain != new_chain:
-        gone += [f"flush chain {_FROM} {old_chain}", f"delete chain {_FROM} {old_chain}"]
+    stale = [name for name in chains_before if name not in chains_after]
+    gone += [f"flush chain {_FROM} {name}" for name in stale]
+    gone += [f"delete chain {_FROM} {name}" for name in stale]
+    gone += [f"delete set {_FROM} {name}" for name in sets_before if name not in sets_after]
 
 
 _OF_FRONTENDS = ("endpoints", "services", "no-endpoints")
@@ -123,13 +143,13 @@ def _entries(frontend: Frontend | None) -> dict[str, set[str]]:
         return found
     key = _key(frontend.key)
     if not frontend.active:
-        chain = "no-local-endpoint" if frontend.local_only else "no-endpoint"
+        chain = "no-local-endpoint" if frontend.elsewhere else "no-endpoint"
         found["no-endpoints"].add(f"{key} : goto {chain}")
-        return found
-    found["services"].add(f"{key} : goto {_chain(frontend)}")
-    mark = _offset(frontend)
-    for index, backend in enumerate(active(frontend), mark):
-        found["endpoints"].add(f"{key} . {index} : {quad(backend.address)} . {backend.port}")
+    if _rules(frontend):
+        found["services"].add(f"{key} : goto {_chain(frontend)}")
+    for offset, indices in _choices(frontend):
+        for mark, backend in enumerate(chosen(frontend, indices), offset):
+            found["endpoints"].add(f"{key} . {mark} : {quad(backend.address)} . {backend.port}")
     return found
 
 
@@ -137,8 +157,11 @@ def _key(key: FrontendKey) -> str:
     return f"{quad(key.address)} . {protocol(key.protocol)} . {key.port}"
 
 
-def _offset(frontend: Frontend) -> int:
-    return MASQUERADE if masquerades_all(frontend) else 0
+def _choices(frontend: Frontend) -> list[tuple[int, tuple[int, ...]]]:
+    """What a frontend's clients may get, and where the marks of each begin."""
+    active = MASQUERADE if masquerades_all(frontend) else 0
+    found = [(active, frontend.active), (active | OTHER, frontend.other)]
+    return [(offset, indices) for offset, indices in found if indices]
 
 
 def _chain(frontend: Frontend) -> str:
@@ -152,12 +175,54 @@ def _chain(frontend: Frontend) -> str:
     return f"{kind}-{quad(key.address)}/{protocol(key.protocol)}/{key.port}-{service}"
 
 
-def _dice(frontend: Frontend) -> list[str]:
-    """The rule of a frontend's chain: an endpoint's index into the mark."""
+def _chains_of(frontend: Frontend | None) -> dict[str, list[str]]:
+    """A frontend's own chains with their rules, the one that leads to the others first."""
+    if frontend is None or not _rules(frontend):
+        return {}
+    chains = {_chain(frontend): _rules(frontend)}
+    if frontend.affinity:
+        for offset, indices in _choices(frontend):
+            for mark, backend in enumerate(chosen(frontend, indices), offset):
+                chains[affinity.chain(_chain(frontend), mark)] = affinity.rules(
+                    frontend, backend, mark
+                )
+    return chains
+
+
+def _rules(frontend: Frontend) -> list[str]:
+    """The rules of a frontend's chain: who may, who gets which endpoints, and the dice."""
+    rules = []
+    ranges = allowed(frontend)
+    if ranges:
+        listed = ranges[0] if len(ranges) == 1 else f"{{ {', '.join(ranges)} }}"
+        rules.append(f"ip saddr != {listed} counter name drop_source_range drop")
+    if frontend.others is Others.INSIDE:
+        rules += _dice(frontend, OTHER, frontend.other, "ip saddr @inside ")
+    elif frontend.others is not Others.NOBODY:
+        for backend in chosen(frontend, frontend.active):
+            one = f"ip saddr {quad(backend.address)} "
+            rules += _dice(frontend, OTHER, frontend.other, one) or [f"{one}return"]
+    return rules + _dice(frontend, 0, frontend.active, "")
+
+
+def _dice(frontend: Frontend, extra: int, indices: tuple[int, ...], match: str) -> list[str]:
+    """An endpoint's index into the mark, for what ``match`` matches; none without endpoints."""
+    if not indices:
+        return []
+    offset = extra | (MASQUERADE if masquerades_all(frontend) else 0)
+    count = len(indices)
     how = "inc" if frontend.scheduler == "rr" else "random"
-    offset = _offset(frontend)
+    if frontend.affinity:
+        chains = [affinity.chain(_chain(frontend), offset + i) for i in range(count)]
+        backends = chosen(frontend, indices)
+        kept = [
+            f"{match}ip saddr @{affinity.name(frontend, backend)} goto {chain}"
+            for backend, chain in zip(backends, chains, strict=True)
+        ]
+        ways = ", ".join(f"{i} : goto {chain}" for i, chain in enumerate(chains))
+        return [*kept, f"{match}numgen {how} mod {count} vmap {{ {ways} }}"]
     plus = f" offset {offset}" if offset else ""
-    return [f"meta mark set numgen {how} mod {len(frontend.active)}{plus} goto translate"]
+    return [f"{match}meta mark set numgen {how} mod {count}{plus} goto translate"]
 
 
 def _sets(plan: Plan, frontends: list[Frontend]) -> Iterator[str]:
@@ -166,10 +231,11 @@ def _sets(plan: Plan, frontends: list[Frontend]) -> Iterator[str]:
         for name, elements in _entries(frontend).items():
             entries[name] += sorted(elements)
     local = (a for a in plan.addresses if a in plan.pod_cidr)
-    vips = {f.key.address for f in frontends if is_vip(plan, f.key.address)}
+    vips = virtual(plan)
     kept = {f.key.address for f in frontends if keeps_pods_source(f)}
     key = "ipv4_addr . inet_proto . inet_service"
     yield from _set("set peer-pods", "ipv4_addr", _peer_pods(plan), "flags interval")
+    yield from _set("set inside", "ipv4_addr", _inside(plan), "flags interval")
     yield from _set("set hairpin", "ipv4_addr . ipv4_addr", [_hairpin(a) for a in sorted(local)])
     yield from _set("set vips", "ipv4_addr", [quad(a) for a in sorted(vips)])
     yield from _set("set cluster-ips", "ipv4_addr", [quad(a) for a in sorted(kept)])
@@ -199,6 +265,9 @@ def _differing_sets(
         or key not in plan.frontends
         or keeps_pods_source(frontend) != keeps_pods_source(plan.frontends[key])
     }
+    if delta.peers:
+        # An address that a node has is not a virtual one.
+        touched |= {key.address for key in (*plan.frontends, *after.frontends)}
     if touched:
         before_vips, before_kept = _vips(plan, touched)
         now_vips, now_kept = _vips(after, touched)
@@ -207,19 +276,22 @@ def _differing_sets(
 
 
 def _vips(plan: Plan, touched: set[int]) -> tuple[set[str], set[str]]:
-    vips: set[str] = set()
-    kept: set[str] = set()
-    for key, frontend in plan.frontends.items():
-        if key.address in touched:
-            if is_vip(plan, key.address):
-                vips.add(quad(key.address))
-            if keeps_pods_source(frontend):
-                kept.add(quad(key.address))
+    vips = {quad(address) for address in virtual(plan) & touched}
+    kept = {
+        quad(key.address)
+        for key, frontend in plan.frontends.items()
+        if key.address in touched and keeps_pods_source(frontend)
+    }
     return vips, kept
 
 
 def _peer_pods(plan: Plan) -> list[str]:
     return [str(subnet) for subnet in sorted({peer.subnet for peer in plan.peers.values()})]
+
+
+def _inside(plan: Plan) -> list[str]:
+    """This node's pods and processes: for them an outside address is no policy's matter."""
+    return [str(plan.pod_cidr), quad(plan.node_ip), "127.0.0.0/8"]
 
 
 def _hairpin(address: int) -> str:
@@ -240,9 +312,13 @@ def _elements(verb: str, name: str, elements: Iterable[str]) -> list[str]:
     return [f"{verb} element {_FROM} {name} {{ {listed} }}"] if listed else []
 
 
+def _block_of(kind: str, name: str, lines: Iterable[str]) -> list[str]:
+    return [f"\t{kind} {name} {{", *(f"\t\t{line}" for line in lines), "\t}"]
+
+
 def _block(name: str, rules: Iterable[str], comment: str = "") -> list[str]:
-    told = [f"\t\t{_comment(comment)}"] if comment else []
-    return [f"\tchain {name} {{", *told, *(f"\t\t{rule}" for rule in rules), "\t}"]
+    told = [_comment(comment)] if comment else []
+    return _block_of("chain", name, [*told, *rules])
 
 
 def _comment(text: str) -> str:
