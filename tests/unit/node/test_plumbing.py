@@ -10,6 +10,7 @@ import pytest
 
 from pylb.node.errors import NodeError
 from pylb.node.plumbing import Names, affects, record, routes, rules, sysctls
+from pylb.node.plumbing.neighbours import gratuitous
 from pylb.node.plumbing.record import Record
 from pylb.node.plumbing.targets import targets
 from pylb.plan.tables import Delta, FrontendKind, OverlayTable, Plan, Prefix
@@ -27,7 +28,7 @@ def wanted_rules(of: Plan) -> list[str]:
 
 
 def test_ordinary_frontends_need_nothing_of_their_own() -> None:
-    assert targets(plan(INSIDE, NODE_PORT)) == ((prefix("10.96.0.0/12"),), ())
+    assert targets(plan(INSIDE, NODE_PORT)) == ((prefix("10.96.0.0/12"),), (), ())
 
 
 def test_a_vip_outside_the_service_cidr_is_captured_whole() -> None:
@@ -49,6 +50,30 @@ def test_of_an_address_that_a_node_has_only_the_port_is_captured() -> None:
     assert not [rule for rule in text if "iif eth0 to 192.168.7.2" in rule]
     guards = {route.dst for route in routes.desired(of, targets(of), 2, 3) if not route.oif}
     assert Prefix(ip("192.168.7.2"), 32) not in guards
+
+
+def test_of_a_redirected_address_only_the_port_is_captured_and_only_inside() -> None:
+    of = plan(frontend("10.10.10.10", 8080, FrontendKind.LOCAL_REDIRECT))
+    assert targets(of).vips == (prefix("10.96.0.0/12"),)
+    text = wanted_rules(of)
+    assert "155: iif lo to 10.10.10.10/32 ipproto 6 dport 8080-8080 lookup 100" in text
+    assert not [rule for rule in text if "iif eth0 to 10.10.10.10" in rule]
+
+
+def test_what_is_announced_is_answered_for() -> None:
+    ours = OUTSIDE_VIP._replace(announced=True)
+    assert targets(plan(ours)).announced == (ip("203.0.113.9"),)
+    assert targets(plan(OUTSIDE_VIP)).announced == ()
+    assert affects(plan(OUTSIDE_VIP), Delta(frontends={ours.key: ours}))
+    assert not affects(plan(ours), Delta(frontends={ours.key: ours}))
+
+
+def test_a_gratuitous_arp_request() -> None:
+    """RFC 5227: sender and target are the address announced, to everyone."""
+    mac = bytes.fromhex("020000000001")
+    frame = gratuitous(mac, ip("192.0.2.1"))
+    assert frame[:14].hex() == "ffffffffffff" + mac.hex() + "0806"
+    assert frame[14:].hex() == "0001080006040001" + mac.hex() + "c0000201" + "00" * 6 + "c0000201"
 
 
 def test_the_way_to_the_local_table_comes_before_what_jumps_to_it() -> None:

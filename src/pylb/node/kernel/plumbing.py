@@ -14,7 +14,14 @@ from pyroute2 import IPRoute
 from pylb.dataplane.kernel.names import overlay_device
 from pylb.node.kernel import sysctls as kernel_sysctls
 from pylb.node.kernel import vxlan
-from pylb.node.plumbing import links, record, refuse_initial_namespace, routes, sysctls
+from pylb.node.plumbing import (
+    links,
+    neighbours,
+    record,
+    refuse_initial_namespace,
+    routes,
+    sysctls,
+)
 from pylb.node.plumbing import names as n
 from pylb.node.plumbing.names import Names
 from pylb.node.plumbing.routes import Route
@@ -69,6 +76,7 @@ class KernelPlumbing:
             bridge = links.index_of(ipr, names.bridge)
             through = links.index_of(ipr, device) if has_device else uplink
             changes += routes.apply(ipr, desired_routes(plan, bridge, through))
+            changes += neighbours.apply(ipr, names.uplink, targets(plan).announced)
         return changes
 
     def clean(self) -> list[str]:
@@ -76,6 +84,8 @@ class KernelPlumbing:
         refuse_initial_namespace()
         with session(self._record_path) as (ipr, notes):
             changes = routes.clean(ipr)
+            if links.find(ipr, self.names.uplink) is not None:
+                changes += neighbours.clean(ipr, self.names.uplink)
             changes += _remove_devices(ipr, keep="")
             changes += links.remove(ipr, self.names.bridge)
             changes += sysctls.clean(notes)

@@ -45,8 +45,9 @@ def of_links(plan: Plan, names: Names, vxlan: str) -> list[tuple[str, str]]:
         # so that their packets pass through it,
         (f"ipv4/conf/{names.bridge}/proxy_arp", "1"),
         (f"ipv4/conf/{names.bridge}/proxy_arp_pvlan", "1"),
-        # and at once, not after up to 0.8 s.
+        # and at once, not after up to 0.8 s; so does it for virtual addresses of the underlay.
         (f"ipv4/neigh/{names.bridge}/proxy_delay", "0"),
+        (f"ipv4/neigh/{names.uplink}/proxy_delay", "0"),
     ]
 
 

@@ -1,11 +1,12 @@
 """Node plumbing: what makes every packet of Services and pods pass the daemon's TUN.
 
 The recipe, room by room: `sysctls`, `links` (TUN, bridge, pod ports), `routes`
-(the daemon's tables, guards), `rules` (what is captured), `tc` (UDP fragments).
-`apply` brings the current network namespace to what a plan needs, changing only
-what differs; `clean` removes exactly what was made.  When the daemon ends, the
-plumbing stays: without a carrier the TUN's routes stop matching, so that pods of
-the node still meet and nothing leaves untranslated.
+(the daemon's tables, guards), `rules` (what is captured), `tc` (UDP fragments),
+`neighbours` (ARP for virtual addresses).  `apply` brings the current network
+namespace to what a plan needs, changing only what differs; `clean` removes exactly
+what was made.  When the daemon ends, the plumbing stays: without a carrier the
+TUN's routes stop matching, so that pods of the node still meet and nothing leaves
+untranslated.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pylb.node.errors import NodeError
-from pylb.node.plumbing import links, record, routes, rules, sysctls, tc
+from pylb.node.plumbing import links, neighbours, record, routes, rules, sysctls, tc
 from pylb.node.plumbing.links import attach_pod_port
 from pylb.node.plumbing.names import Names
 from pylb.node.plumbing.record import namespace_id
@@ -79,6 +80,7 @@ class Plumbing:
             changes += routes.apply(ipr, routes.desired(plan, wanted, tun, uplink))
             changes += rules.apply(ipr, rules.desired(plan, names, wanted))
             changes += tc.apply(ipr, names.uplink, uplink, tun, plan.node_ip, notes)
+            changes += neighbours.apply(ipr, names.uplink, wanted.announced)
         return changes
 
     def clean(self) -> list[str]:
@@ -89,6 +91,7 @@ class Plumbing:
             changes = rules.clean(ipr)
             changes += routes.clean(ipr)
             if (uplink := links.find(ipr, names.uplink)) is not None:
+                changes += neighbours.clean(ipr, names.uplink)
                 changes += tc.clean(ipr, names.uplink, uplink["index"], notes)
             changes += links.remove(ipr, names.tun)
             changes += links.remove(ipr, names.bridge)

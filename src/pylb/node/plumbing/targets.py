@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pylb.plan.tables import Delta, FrontendKey, FrontendKind, Plan, Prefix
+from pylb.plan.tables import Delta, Frontend, FrontendKey, FrontendKind, Plan, Prefix
+from pylb.plan.virtual import is_virtual, machines
 
 _LOOPBACK = Prefix(127 << 24, 8)
 
@@ -14,26 +15,32 @@ class Targets(NamedTuple):
     """Virtual addresses, and the ports of real ones.
 
     ``vips`` begins with the service CIDR; VIPs outside it follow as /32.
-    ``ports`` are frontends at an address that a node also uses itself (an
-    externalIP that is an InternalIP): only those ports may be captured.
+    ``ports`` are frontends at an address that somebody else uses too (an
+    externalIP that is an InternalIP, a redirected address): only those ports may
+    be captured.  ``announced`` are the VIPs that this node answers ARP for.
     """
 
     vips: tuple[Prefix, ...]
     ports: tuple[FrontendKey, ...]
+    announced: tuple[int, ...] = ()
 
 
 def targets(plan: Plan) -> Targets:
     """The destinations of ``plan``, each sorted."""
-    real = {plan.node_ip, *(peer.address for peer in plan.peers.values())}
+    real = machines(plan)
     addresses: set[int] = set()
     ports: set[FrontendKey] = set()
+    announced: set[int] = set()
     for key in _unusual(plan, plan.frontends):
-        if key.address in real:
-            ports.add(key)
-        else:
+        frontend = plan.frontends[key]
+        if is_virtual(plan, frontend, real):
             addresses.add(key.address)
+            if frontend.announced:
+                announced.add(key.address)
+        else:
+            ports.add(key)
     vips = (plan.service_cidr, *(Prefix(address, 32) for address in sorted(addresses)))
-    return Targets(vips, tuple(sorted(ports)))
+    return Targets(vips, tuple(sorted(ports)), tuple(sorted(announced)))
 
 
 def _unusual(plan: Plan, keys: Iterable[FrontendKey]) -> Iterable[FrontendKey]:
@@ -59,6 +66,13 @@ def affects(plan: Plan, delta: Delta) -> bool:
     changed = (
         key
         for key, frontend in delta.frontends.items()
-        if (frontend is None) is (key in plan.frontends)
+        if _captured(frontend) != _captured(plan.frontends.get(key))
     )
     return any(True for _ in _unusual(plan, changed))
+
+
+def _captured(frontend: Frontend | None) -> object:
+    """What of a frontend decides how it is captured."""
+    if frontend is None:
+        return None
+    return frontend.kind is FrontendKind.LOCAL_REDIRECT, frontend.announced
