@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -66,6 +67,20 @@ def _body(pod: Pod) -> tuple[object, ...]:
     return (pod.node, pod.ip, pod.containers, pod.hostname)
 
 
+def routes(policy: Policy) -> dict[IPv4Address, tuple[IPv4Address, ...]]:
+    """The nodes to which the router sends packets to each virtual address outside the underlay.
+
+    Addresses of the underlay's own subnet have no route: a node answers ARP for them.
+    """
+    found: dict[IPv4Address, set[IPv4Address]] = {}
+    for key, takers in policy.takers.items():
+        for address in policy.services[key].reached_from_outside:
+            if address not in policy.lab.underlay:
+                nodes = (policy.nodes[name].internal_ip for name in takers)
+                found.setdefault(address, set()).update(nodes)
+    return {address: tuple(sorted(nodes)) for address, nodes in found.items()}
+
+
 class Cluster:
     """What is there of the policy that it was last told."""
 
@@ -108,6 +123,7 @@ class Cluster:
             wiring.router()
             wiring.client()
             wiring.outside(policy.lab.outside)
+            wiring.announce({}, routes(policy))
             for node in policy.nodes.values():
                 wiring.node(node)
             for pod in policy.pods.values():
@@ -174,7 +190,15 @@ class Cluster:
             await self._remove(fresh, policy)
             names = ", ".join(images.owner_name(pod) for pod in fresh)
             raise LabError(f"{names}: could not be made: {error}") from error
-        await asyncio.to_thread(etc.write, list(self.places.values()), policy)
+        await asyncio.to_thread(self._tell, old, policy)
+
+    def _tell(self, old: Policy, policy: Policy) -> None:
+        """Tell the router and all places of the Services' addresses and names."""
+        before, after = routes(old), routes(policy)
+        if before != after:
+            with self._wiring(policy) as wiring:
+                wiring.announce(before, after)
+        etc.write(list(self.places.values()), policy)
 
     async def _remove(self, pods: list[Pod], policy: Policy) -> None:
         stopping = [self.pods.pop(pod.key) for pod in pods if pod.key in self.pods]

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from pylb.lab.names import CLIENT, ROUTER, Place, pod_place
-from pylb.policy.model import Policy
+from pylb.policy.model import Policy, Service, ServiceType
 
 _LOCAL = (("127.0.0.1", ("localhost",)), ("::1", ("localhost", "ip6-localhost", "ip6-loopback")))
 _CLUSTER_DOMAIN = "cluster.local"
@@ -20,21 +20,30 @@ _CLUSTER_DOMAIN = "cluster.local"
 def hosts(own: IPv4Address, hostname: str, namespace: str, policy: Policy) -> str:
     """/etc/hosts of a place with the address ``own``.
 
-    After its own name come the nodes, and every Service with a cluster IP under
-    the names that cluster DNS has for it; the short name only for Services of
-    ``namespace``.
+    After its own name come the nodes, and every Service under the names that
+    cluster DNS has for it, the short name only for Services of ``namespace``: its
+    cluster IP, or the ready endpoints of one that is headless.
     """
     lines = [*_LOCAL, (str(own), (hostname,))]
     for node in policy.nodes.values():
         if node.name != hostname:
             lines.append((str(node.internal_ip), (node.name,)))
     for service in policy.services.values():
-        if service.cluster_ip is not None:
-            full = f"{service.name}.{service.namespace}"
-            short = (service.name,) if service.namespace == namespace else ()
-            names = (*short, full, f"{full}.svc", f"{full}.svc.{_CLUSTER_DOMAIN}")
-            lines.append((str(service.cluster_ip), names))
+        full = f"{service.name}.{service.namespace}"
+        short = (service.name,) if service.namespace == namespace else ()
+        names = (*short, full, f"{full}.svc", f"{full}.svc.{_CLUSTER_DOMAIN}")
+        lines += ((str(address), names) for address in _answers(service, policy))
     return "".join(f"{address}\t{' '.join(known)}\n" for address, known in lines)
+
+
+def _answers(service: Service, policy: Policy) -> list[IPv4Address]:
+    """The addresses that cluster DNS answers with."""
+    if service.cluster_ip is not None:
+        return [service.cluster_ip]
+    if service.type is ServiceType.EXTERNAL_NAME:
+        return []
+    slices = policy.slices.get(service.key, ())
+    return sorted({e.address for each in slices for e in each.endpoints if e.ready})
 
 
 def resolv(namespace: str, policy: Policy) -> str:

@@ -11,15 +11,16 @@ moment: both ends of a link are made where they belong.
 
     LAB-POD  eth0 ── port of cni0 (.1 of the podCIDR), isolated     in LAB-NODE
 
-The router knows the underlay and the outside hosts; pod addresses are unknown
-to it, as they are outside any cluster.  Every link has a MAC that follows from
+The router knows the underlay, the outside hosts, and which nodes take packets to
+Services' outside addresses; pod addresses and cluster IPs are unknown to it, as
+they are outside any cluster.  Every link has a MAC that follows from
 its IPv4 address, so a neighbour cache is right also after a pod was made anew.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -52,6 +53,8 @@ _SYSCTLS = (
 )
 _ROUTER_SYSCTLS = (
     ("ipv4/ip_forward", "1"),
+    # Connections, not clients, are spread over the nodes that take a virtual address.
+    ("ipv4/fib_multipath_hash_policy", "1"),
     # All of the underlay is on one link: without this the router would send
     # redirects for packets that it passes between client and nodes.
     ("ipv4/conf/all/send_redirects", "0"),
@@ -142,6 +145,24 @@ class Wiring:
             state="up",
         )
         _address(socket, _BRIDGE, node.bridge_ip, node.pod_cidr.prefixlen)
+
+    def announce(
+        self,
+        old: Mapping[IPv4Address, Sequence[IPv4Address]],
+        new: Mapping[IPv4Address, Sequence[IPv4Address]],
+    ) -> None:
+        """Make the router's routes to virtual addresses those of ``new``: equal-cost to the nodes.
+
+        Without nodes there is no route, so that who asks is told that it is unreachable.
+        """
+        router = self._socket(names.ROUTER)
+        for address, gateways in new.items():
+            if gateways and gateways != old.get(address):
+                hops = [{"gateway": str(gateway), "oif": _BRIDGE} for gateway in gateways]
+                router.route("replace", dst=f"{address}/32", multipath=hops)
+        for address, gateways in old.items():
+            if gateways and not new.get(address):
+                router.route("del", dst=f"{address}/32")
 
     def client(self) -> None:
         """The client: a host of the underlay that knows nothing of the cluster."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from pylb.lab import etc
 from pylb.lab.names import Place
-from pylb.policy.model import Service
+from pylb.policy.model import Endpoint, EndpointSlice, Service
 from tests.unit.lab.policies import pod, policy
 
 WEB = Service("default", "web", cluster_ip=IPv4Address("10.96.0.10"))
@@ -34,6 +35,23 @@ def test_hosts_has_the_place_the_nodes_and_the_services() -> None:
     assert found["cart.shop"] == "10.96.0.20"
     assert "cart" not in found
     assert "none" not in found
+
+
+def test_a_headless_service_is_its_ready_endpoints() -> None:
+    endpoints = (
+        Endpoint(IPv4Address("10.244.1.9")),
+        Endpoint(IPv4Address("10.244.1.8")),
+        Endpoint(IPv4Address("10.244.1.7"), ready=False),
+    )
+    made = policy(services=[HEADLESS])
+    made = replace(
+        made, slices={HEADLESS.key: (EndpointSlice("default", "e", "none", (), endpoints),)}
+    )
+    text = etc.hosts(IPv4Address("10.244.1.2"), "p", "default", made)
+    assert [line.split()[0] for line in text.splitlines() if " none.default " in line] == [
+        "10.244.1.8",
+        "10.244.1.9",
+    ]
 
 
 def test_a_service_has_its_short_name_in_its_own_namespace() -> None:
