@@ -32,6 +32,8 @@ from tests.sim.world import (
     with_endpoints,
 )
 
+pytestmark = pytest.mark.python_only
+
 KEY = ("default", "web")
 LOCAL = TrafficPolicy.LOCAL
 

@@ -63,7 +63,8 @@ _COUNTERS = (
 )
 _DROP_COUNTERS = tuple(f"drop_{reason.value}" for reason in DropReason)
 assert len(_COUNTERS) == _lib.PYLB_COUNTS
-assert len(_DROP_COUNTERS) == _lib.PYLB_DROPS
+# What the core does not know yet never happens there.
+_NEVER = dict.fromkeys(_DROP_COUNTERS[_lib.PYLB_DROPS :], 0)
 
 
 class NativeDataplane:
@@ -160,7 +161,8 @@ class NativeDataplane:
             "max_flows": table[1],
             "early_drop": table[2],
             "generation": self.generation,
-            **dict(zip(_DROP_COUNTERS, drops, strict=True)),
+            **dict(zip(_DROP_COUNTERS, drops, strict=False)),
+            **_NEVER,
         }
 
     # Events, of the calls below and of the pump
