@@ -1,4 +1,4 @@
-"""HTTP/1.1 with JSON on a Unix socket: the server side of every control API.
+"""HTTP/1.1 with JSON: the server side of every control API, on a Unix socket or a port.
 
 h11 is the protocol; this module adds the socket, the loop and the errors:
 
@@ -47,7 +47,8 @@ class Request:
 
     ``path`` is percent-decoded, without the query; of a repeated query name the
     last value counts.  ``body`` is the decoded JSON, None when there was no body.
-    ``params`` holds what a :class:`Router` pattern's ``{name}`` matched.
+    ``params`` holds what a :class:`Router` pattern's ``{name}`` matched.  ``headers``
+    are by their names in lower case, the last of several.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,37 +150,24 @@ def _match(pattern: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str] | 
     return params
 
 
-class Server:
-    """Serves ``handler`` on the Unix socket ``path``."""
+class _Serving:
+    """Serves ``handler`` to whoever connects; where, a subclass says."""
 
-    def __init__(self, path: Path, handler: Handler, *, max_body: int = MAX_BODY) -> None:
-        self.path = Path(path)
+    def __init__(self, handler: Handler, *, max_body: int = MAX_BODY) -> None:
         self._handler = handler
         self._max_body = max_body
         self._server: asyncio.Server | None = None
-        self._inode = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def start(self) -> None:
-        """Listen.  Replaces the socket of a dead process.
-
-        Raises OSError (EADDRINUSE) when a live process answers there or the path
-        is something other than a socket.
-        """
-        sock = listen(self.path)
-        self._inode = self.path.stat().st_ino
-        self._server = await asyncio.start_unix_server(self._connected, sock=sock)
-
     async def close(self, grace: float = 2.0) -> None:
-        """Stop listening, remove the socket and end every connection.
+        """Stop listening and end every connection.
 
         Handlers that are at work get ``grace`` seconds to finish their answers;
         streams and idle connections end at once.
         """
         self._closing = True
-        unlink_own(self.path, self._inode)
         if self._server is not None:
             self._server.close()
         mine = asyncio.current_task()
@@ -239,6 +228,44 @@ class Server:
             return _encoded(Response(500, {"error": f"{type(error).__name__}: {error}"}))
 
 
+class Server(_Serving):
+    """Serves ``handler`` on the Unix socket ``path``."""
+
+    def __init__(self, path: Path, handler: Handler, *, max_body: int = MAX_BODY) -> None:
+        super().__init__(handler, max_body=max_body)
+        self.path = Path(path)
+        self._inode = 0
+
+    async def start(self) -> None:
+        """Listen.  Replaces the socket of a dead process.
+
+        Raises OSError (EADDRINUSE) when a live process answers there or the path
+        is something other than a socket.
+        """
+        sock = listen(self.path)
+        self._inode = self.path.stat().st_ino
+        self._server = await asyncio.start_unix_server(self._connected, sock=sock)
+
+    async def close(self, grace: float = 2.0) -> None:
+        """Stop listening, remove the socket and end every connection; see `_Serving.close`."""
+        unlink_own(self.path, self._inode)
+        await super().close(grace)
+
+
+class PortServer(_Serving):
+    """Serves ``handler`` on a TCP port of an IPv4 address of this network namespace."""
+
+    def __init__(self, address: str, port: int, handler: Handler) -> None:
+        # Nobody who may connect here has anything to send.
+        super().__init__(handler, max_body=1 << 16)
+        self.address = address
+        self.port = port
+
+    async def start(self) -> None:
+        """Listen; raises OSError when the port is taken."""
+        self._server = await asyncio.start_server(self._connected, self.address, self.port)
+
+
 @dataclass(frozen=True, slots=True)
 class _Encoded:
     status: int
@@ -297,6 +324,7 @@ class _Exchange:
             path=unquote(target.path),
             query=dict(parse_qsl(target.query, keep_blank_values=True)),
             body=body,
+            headers={k.decode("ascii"): v.decode("latin-1") for k, v in event.headers},
         )
 
     async def _body(self, request: h11.Request) -> Any:

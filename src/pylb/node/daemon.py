@@ -24,6 +24,7 @@ from pylb.node import folder, logs, tun
 from pylb.node.api import routes
 from pylb.node.desired import Desired, Refused
 from pylb.node.errors import NodeError
+from pylb.node.health import Health
 from pylb.node.kernel.dataplane import KernelDataplane
 from pylb.node.kernel.node import KernelNode
 from pylb.node.kernel.plumbing import KernelPlumbing
@@ -101,15 +102,18 @@ async def _serve(
         loop.add_signal_handler(number, asked.set)
     node = make()
     server = Server(paths.api, routes(node))
+    health = Health(node)
     try:
         if files is not None:
             await _first_policy(node, files)
         await server.start()
+        await health.start()
         name = node.dataplane_name
         log.info("serving", node=node.desired.node, dataplane=name, socket=str(paths.api))
         await asked.wait()
         log.info("ending")
     finally:
+        await health.close()
         await server.close()
         # A commit that is under way is either done or not begun when the descriptors go.
         async with node.turn:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pylb.dataplane.base import FlowFilter, FlowView
@@ -31,6 +31,8 @@ class ServedNode(ABC):
         self.turn = asyncio.Lock()
         self.events = events
         self.generation = 0
+        self.watchers: list[Callable[[], Awaitable[None]]] = []
+        """Called after each policy that was committed."""
         self._since = time.monotonic()
 
     def health(self) -> dict[str, Any]:
@@ -58,6 +60,8 @@ class ServedNode(ABC):
         before = self.desired.plan
         await self._take(before, staged.plan, None if before is None else staged.delta)
         self.desired.commit(staged)
+        for watcher in self.watchers:
+            await watcher()
         log.info(
             "policy committed",
             number=staged.number,
