@@ -90,6 +90,7 @@ def compile(policy: Policy, node: str) -> Plan:
         frontends=frontends,
         services=services,
         addresses=addresses,
+        maglev_size=lab.maglev_size,
     )
     validate(plan)
     return plan

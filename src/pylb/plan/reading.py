@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from pylb.plan.tables import (
+    MAGLEV_SIZE,
     Backend,
     BackendState,
     Frontend,
@@ -63,6 +64,7 @@ def _plan(data: Mapping[str, Any]) -> Plan:
         frontends={frontend.key: frontend for frontend in frontends},
         services={name: tuple(map(_key, keys)) for name, keys in data["services"].items()},
         addresses={_address(a): count for a, count in data["addresses"].items()},
+        maglev_size=data.get("maglevSize", MAGLEV_SIZE),
     )
 
 

@@ -87,7 +87,7 @@ def compile_redirect(
         at = _redirected_to(redirect, port, own, alone=len(redirect.ports) == 1)
         if not at:
             continue
-        backends = tuple(Backend(*each, 1, True) for each in sorted(at))
+        backends = tuple(Backend(*each, weight, True) for each, weight in sorted(at.items()))
         frontend = Frontend(
             FrontendKey(int(redirect.address), port.port, port.protocol.number),
             FrontendKind.LOCAL_REDIRECT,
@@ -200,17 +200,18 @@ def _choices(policy: Policy, service: Service, port: ServicePort, own: Node) -> 
     """The backends of a Service port by (address, port), and who gets which."""
     found = _endpoints(policy, service.key, port)
     redirect = policy.redirected.get(service.key)
-    to: set[_At] = set()
+    to: dict[_At, int] = {}
     if redirect is not None:
         to = _redirection_of(redirect, service, port, own)
-    order = sorted(found.keys() | to)
+    order = sorted(found.keys() | to.keys())
     low, high = int(own.pod_cidr.network_address), int(own.pod_cidr.broadcast_address)
     backends = []
     for at in order:
         endpoint = found.get(at)
-        ready = at in to or (endpoint is not None and endpoint.ready)
+        weight = endpoint.weight if endpoint is not None else to[at]
+        ready = at in to or (endpoint is not None and _rank(endpoint) == _READY)
         state = BackendState.ACTIVE if ready else BackendState.DRAINING
-        backends.append(Backend(*at, 1, low <= at.address <= high, state))
+        backends.append(Backend(*at, weight, low <= at.address <= high, state))
     ranks = [_rank(found[at]) if at in found else _NOT_READY for at in order]
     meant = _meant_for(own, [found.get(at) for at in order])
     local = [i for i, backend in enumerate(backends) if backend.local]
@@ -241,7 +242,9 @@ _READY, _SERVES_WHILE_TERMINATING, _NOT_READY = 2, 1, 0
 
 
 def _rank(endpoint: Endpoint) -> int:
-    """How fit an endpoint is."""
+    """How fit an endpoint is.  Weight 0 is IPVS's way to let one run dry."""
+    if not endpoint.weight:
+        return _NOT_READY
     if endpoint.ready:
         return _READY
     if endpoint.serving and endpoint.terminating:
@@ -266,7 +269,7 @@ def _meant_for(own: Node, endpoints: list[Endpoint | None]) -> set[int] | None:
     They count only if every ready endpoint has one and some are for this node,
     or else for its zone.
     """
-    ready = [(i, e) for i, e in enumerate(endpoints) if e is not None and e.ready]
+    ready = [(i, e) for i, e in enumerate(endpoints) if e is not None and _rank(e) == _READY]
     if ready and all(e.for_nodes for _, e in ready):
         own_ones = {i for i, e in ready if own.name in e.for_nodes}
         if own_ones:
@@ -280,13 +283,13 @@ def _meant_for(own: Node, endpoints: list[Endpoint | None]) -> set[int] | None:
 
 def _redirection_of(
     redirect: LocalRedirect, service: Service, port: ServicePort, own: Node
-) -> set[_At]:
-    """Where a Service port's packets are redirected to on this node; empty if they are not."""
+) -> dict[_At, int]:
+    """Where a Service port's packets are redirected to on this node, by weight."""
     wanted = redirect.ports
     if wanted:
         named = [p for p in wanted if (p.port, p.protocol) == (port.port, port.protocol)]
         if not named:
-            return set()
+            return {}
         return _redirected_to(redirect, named[0], own, alone=len(wanted) == 1)
     asked = EndpointPort(port.port, port.protocol, port.name.lower())
     return _redirected_to(redirect, asked, own, alone=len(service.ports) == 1)
@@ -294,12 +297,12 @@ def _redirection_of(
 
 def _redirected_to(
     redirect: LocalRedirect, port: EndpointPort, own: Node, *, alone: bool
-) -> set[_At]:
+) -> dict[_At, int]:
     target = redirect.target(port, alone=alone)
     if target is None:
-        return set()
+        return {}
     return {
-        _At(int(endpoint.address), target.port)
+        _At(int(endpoint.address), target.port): endpoint.weight
         for endpoint in redirect.endpoints
-        if endpoint.ready and endpoint.address in own.pod_cidr
+        if _rank(endpoint) == _READY and endpoint.address in own.pod_cidr
     }

@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
+MAGLEV_SIZE = 65537
+"""Slots of a Maglev table unless the Lab document says otherwise; prime."""
+
 
 class PlanError(ValueError):
     """A plan or a delta that cannot be loaded; nothing of it was."""
@@ -178,6 +181,7 @@ class Plan:
     whose address is not there is gone.  ``owned`` are the prefixes whose packets
     must never be written back (service CIDR); VIPs outside them are known by
     their frontends (`pylb.plan.virtual`).  Port ranges are inclusive.
+    ``maglev_size`` is the number of slots of a Maglev table.
     """
 
     node: str
@@ -202,6 +206,7 @@ class Plan:
     services: Mapping[str, tuple[FrontendKey, ...]] = field(default_factory=dict)
     """Services: "namespace/name" to its frontends."""
     addresses: Mapping[int, int] = field(default_factory=dict)
+    maglev_size: int = MAGLEV_SIZE
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-able values, addresses as dotted quads, maps sorted."""
@@ -262,6 +267,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "serviceCIDR": str(plan.service_cidr),
         "nodePorts": list(plan.node_ports),
         "masqueradePorts": list(plan.masquerade_ports),
+        "maglevSize": plan.maglev_size,
         "timeouts": asdict(plan.timeouts),
         "peers": {
             name: {"address": quad(p.address), "subnet": str(p.subnet), "mac": mac(p.mac)}

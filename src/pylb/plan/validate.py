@@ -8,11 +8,15 @@ touches alone, so that a small change of a large plan stays cheap.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Peer, Plan, PlanError, Prefix
 
-SCHEDULERS = frozenset(("random", "rr"))
+SCHEDULERS = frozenset(("random", "rr", "wrr", "lc", "wlc", "sh", "mh"))
+MOST_MAGLEV = 128 << 20
+"""Bytes that the Maglev tables of all Services may take, 2 for each slot."""
+LARGEST_MAGLEV = 1 << 24
 OVERLAYS = frozenset(("vxlan", "udp", "host-gw"))
 SMALLEST_MTU = 68
 """RFC 791: every link must carry this."""
@@ -56,6 +60,7 @@ def validate(plan: Plan) -> None:
         _address(f"pod {pod}", address)
     for key, frontend in plan.frontends.items():
         _frontend(key, frontend)
+    _maglev(plan.maglev_size, plan.frontends.values())
     for service, keys in plan.services.items():
         for key in keys:
             if key not in plan.frontends:
@@ -98,6 +103,10 @@ def validate_delta(plan: Plan, delta: Delta) -> None:
             raise PlanError(f"frontend {_name(key)}: to be removed but not in the plan")
         else:
             _not_orphaned(plan, delta, key)
+    if any(f is not None and f.scheduler == "mh" for f in delta.frontends.values()):
+        kept = (f for key, f in plan.frontends.items() if key not in delta.frontends)
+        fresh = (f for f in delta.frontends.values() if f is not None)
+        _maglev(plan.maglev_size, itertools.chain(kept, fresh))
     for service, keys in delta.services.items():
         if keys is None and service not in plan.services:
             raise PlanError(f"service {service}: to be removed but not in the plan")
@@ -211,11 +220,40 @@ def _frontend(key: FrontendKey, frontend: Frontend) -> None:
     _backends(key, frontend)
 
 
+def _maglev(size: int, frontends: Iterable[Frontend]) -> None:
+    """A size that can be, and no more tables than there is memory for."""
+    if not (2 <= size <= LARGEST_MAGLEV and is_prime(size)):
+        raise PlanError(f"maglev size: expected a prime of at most {LARGEST_MAGLEV}, got {size}")
+    tables = {
+        tuple((b.address, b.port, b.weight) for b in (frontend.backends[i] for i in choice))
+        for frontend in frontends
+        if frontend.scheduler == "mh"
+        for choice in (frontend.active, frontend.other)
+        if choice
+    }
+    if len(tables) * size * 2 > MOST_MAGLEV:
+        raise PlanError(
+            f"scheduler mh: {len(tables)} Maglev tables of {size} slots need "
+            f"{len(tables) * size * 2 >> 20} MiB, expected at most {MOST_MAGLEV >> 20}"
+        )
+
+
+def is_prime(number: int) -> bool:
+    """By trial division: tables are small."""
+    return number > 1 and all(number % d for d in range(2, math.isqrt(number) + 1))
+
+
 def _backends(key: FrontendKey, frontend: Frontend) -> None:
     count = len(frontend.backends)
     if count > MOST_BACKENDS:
         raise PlanError(f"frontend {_name(key)}: expected at most {MOST_BACKENDS} backends")
     before = (0, 0)
+    for index in {*frontend.active, *frontend.other}:
+        if 0 <= index < count and not frontend.backends[index].weight:
+            raise PlanError(
+                f"frontend {_name(key)}: backend {_quad(frontend.backends[index].address)}: "
+                "expected a weight of 1 or more of one that takes new flows"
+            )
     for address, port, weight, _, _ in frontend.backends:
         if not (0 < address <= 0xFFFFFFFF and 1 <= port <= 65535 and 0 <= weight <= 65535):
             raise PlanError(

@@ -23,6 +23,9 @@ from pylb.policy.model import (
     TrafficPolicy,
 )
 
+WEIGHT = "pylb.io/weight"
+"""The annotation of a Pod that says its weight, 0 to 65535; 0 takes no new flows."""
+
 
 class PodIndex:
     """Pods by label and by address, to find those that a selector matches."""
@@ -108,7 +111,7 @@ def _with_pods(each: EndpointSlice, pods: PodIndex) -> EndpointSlice:
     for endpoint in each.endpoints:
         pod = pods.at(endpoint.address)
         if pod is not None:
-            endpoint = replace(endpoint, node=pod.node, pod=pod.key)
+            endpoint = replace(endpoint, node=pod.node, pod=pod.key, weight=weight_of(pod))
         endpoints.append(endpoint)
     return replace(each, endpoints=tuple(endpoints))
 
@@ -172,4 +175,11 @@ def endpoint_of(pod: Pod, *, always_ready: bool = False) -> Endpoint:
     """A pod as an endpoint; ``always_ready`` is what publishNotReadyAddresses makes of it."""
     serving = pod.ready is not False
     ready = always_ready or (serving and not pod.terminating)
-    return Endpoint(pod.ip, ready, serving, pod.terminating, pod.node, pod.key)
+    return Endpoint(
+        pod.ip, ready, serving, pod.terminating, pod.node, pod.key, weight=weight_of(pod)
+    )
+
+
+def weight_of(pod: Pod) -> int:
+    """What its annotation says, 1 without."""
+    return int(pod.annotations.get(WEIGHT, 1))

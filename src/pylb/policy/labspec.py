@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -21,6 +22,8 @@ from pylb.policy.pools import read_ranges
 from pylb.policy.workloads import read_container
 
 ROUTER, CLIENT = 254, 253
+MAGLEV_SIZE = 65537
+LARGEST_MAGLEV = 1 << 24
 INTERNET = OutsideHost(
     "internet",
     IPv4Address("203.0.113.80"),
@@ -43,6 +46,7 @@ class LabDocument:
     masquerade: bool = True
     outside: tuple[OutsideHost, ...] | None = None
     address_pools: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    maglev_size: int = MAGLEV_SIZE
 
 
 def read_lab(top: Reader, schedulers: tuple[str, ...]) -> LabDocument:
@@ -63,9 +67,23 @@ def read_lab(top: Reader, schedulers: tuple[str, ...]) -> LabDocument:
     if "outsideHosts" in spec:
         hosts = tuple(_outside_host(entry) for entry in spec.each("outsideHosts"))
     pools = tuple(_address_pool(entry) for entry in spec.each("addressPools"))
+    maglev = spec.number("maglevTableSize", 2, LARGEST_MAGLEV, default=MAGLEV_SIZE)
+    if any(maglev % divisor == 0 for divisor in range(2, math.isqrt(maglev) + 1)):
+        spec.wrong("maglevTableSize", f"expected a prime, such as {MAGLEV_SIZE}, got {maglev}")
     spec.done()
     return LabDocument(
-        subnet, router, client, mtu, kind, port, service_cidr, scheduler, masquerade, hosts, pools
+        underlay=subnet,
+        router_ip=router,
+        client_ip=client,
+        mtu=mtu,
+        overlay=kind,
+        overlay_port=port,
+        service_cidr=service_cidr,
+        scheduler=scheduler,
+        masquerade=masquerade,
+        outside=hosts,
+        address_pools=pools,
+        maglev_size=maglev,
     )
 
 
@@ -117,6 +135,7 @@ def complete(document: LabDocument, nodes: Iterable[Node]) -> LabSpec | None:
         masquerade=document.masquerade,
         outside=(INTERNET,) if document.outside is None else document.outside,
         address_pools=document.address_pools,
+        maglev_size=document.maglev_size,
     )
 
 
@@ -136,6 +155,7 @@ def lab_body(lab: LabSpec) -> dict[str, Any]:
             "overlay": _overlay_body(lab),
             "serviceCIDR": str(lab.service_cidr),
             "scheduler": lab.scheduler,
+            "maglevTableSize": lab.maglev_size,
             "masquerade": lab.masquerade,
             "outsideHosts": [
                 {

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from pylb.policy import workloads
+from pylb.policy.endpoints import WEIGHT
 from pylb.policy.fields import METADATA, UNASSIGNED, Notes, Reader, is_dns_subdomain
 from pylb.policy.fields import metadata as read_metadata
 from pylb.policy.labspec import LabDocument, read_lab
@@ -101,6 +102,7 @@ def _pod(raw: RawObject, top: Reader) -> tuple[Model, ...]:
     labels, annotations, metadata = read_metadata(top)
     terminating = metadata.raw("deletionTimestamp") is not None
     metadata.done(*METADATA, "deletionGracePeriodSeconds")
+    _check_weight(annotations, metadata)
     template = workloads.read_pod_spec(top.under("spec"), raw.namespace, raw.name)
     status = top.under("status")
     pod_ip = status.address("podIP")
@@ -123,6 +125,13 @@ def _pod(raw: RawObject, top: Reader) -> tuple[Model, ...]:
     return (replace(template, pod=pod),)
 
 
+def _check_weight(annotations: Mapping[str, str], metadata: Reader) -> None:
+    given = annotations.get(WEIGHT, "1")
+    if not (given.isascii() and given.isdigit() and int(given) <= 65535):
+        message = f"expected a number from 0 to 65535, got {given!r}"
+        metadata.wrong(f'annotations["{WEIGHT}"]', message)
+
+
 def _replicated(raw: RawObject, top: Reader) -> tuple[Model, ...]:
     """A ReplicaSet or Deployment: its pods, NAME-0 to NAME-(replicas - 1)."""
     _, _, metadata = read_metadata(top)
@@ -134,6 +143,7 @@ def _replicated(raw: RawObject, top: Reader) -> tuple[Model, ...]:
     meta = template.under("metadata")
     labels, annotations = meta.labels("labels"), meta.labels("annotations")
     meta.done(*METADATA)
+    _check_weight(annotations, meta)
     if not selector:
         spec.wrong("selector.matchLabels", "is required")
     elif not selector.items() <= labels.items():

@@ -353,7 +353,8 @@ class LabSpec:
 
     ``underlay`` holds every InternalIP, the client and the router.  ``mtu`` is
     the underlay's; pods get it less the overlay's overhead.  ``address_pools`` are
-    names with ranges as they were written.
+    names with ranges as they were written.  ``maglev_size`` is the number of slots
+    of a Maglev table, a prime.
     """
 
     underlay: IPv4Network
@@ -367,6 +368,7 @@ class LabSpec:
     masquerade: bool = True
     outside: tuple[OutsideHost, ...] = ()
     address_pools: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    maglev_size: int = 65537
 
     @property
     def udp_port(self) -> int:

@@ -25,7 +25,7 @@ from pylb.policy.pools import ADDRESSES
 SCHEDULER = "pylb.io/scheduler"
 TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
 SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
-SCHEDULERS = ("random", "rr")
+SCHEDULERS = ("random", "rr", "wrr", "lc", "wlc", "sh", "mh")
 PROTOCOLS = tuple(p.value for p in Protocol)
 AFFINITY = 10800
 """Seconds: Kubernetes' default for ClientIP."""

@@ -34,9 +34,8 @@ class TestTheHeader:
     """csrc/pylb.h promises the order of these."""
 
     def test_drop_reasons(self) -> None:
-        assert [getattr(lib, f"PYLB_DROP_{r.name}") for r in DropReason] == list(
-            range(lib.PYLB_DROPS)
-        )
+        known = list(DropReason)[: lib.PYLB_DROPS]
+        assert [getattr(lib, f"PYLB_DROP_{r.name}") for r in known] == list(range(lib.PYLB_DROPS))
 
     def test_counters(self) -> None:
         names = list(PythonDataplane(bytes(16)).counters())[: lib.PYLB_COUNTS]

@@ -82,6 +82,23 @@ def test_no_endpoint_is_a_reject_no_local_one_a_drop() -> None:
     assert rules(text, "no-local-endpoint") == ["counter name drop_no_local_endpoint drop"]
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "throw"),
+    [
+        ("random", "numgen random mod 2"),
+        ("lc", "numgen random mod 2"),
+        ("rr", "numgen inc mod 2"),
+        ("wrr", "numgen inc mod 4 map { 0-2 : 0, 3 : 1 }"),
+        ("sh", "jhash ip saddr mod 4 seed 0x70796c62 map { 0-2 : 0, 3 : 1 }"),
+    ],
+)
+def test_every_scheduler_is_what_the_kernel_has_of_it(scheduler: str, throw: str) -> None:
+    backends = (Backend(1, 80, 6), Backend(2, 80, 2))
+    of = served("10.96.0.10")._replace(scheduler=scheduler, backends=backends, active=(0, 1))
+    [_, rule] = rules(nft.ruleset(plan(of)), "service-10.96.0.10/tcp/80-default/web")
+    assert rule == f"meta mark set {throw} goto translate"
+
+
 LOCAL_ONE = Backend(ip("10.244.1.5"), 8080, local=True)
 BALANCER = served("203.0.113.9", 80, FrontendKind.LOAD_BALANCER)._replace(
     backends=(LOCAL_ONE, Backend(ip("10.244.2.2"), 8080)),

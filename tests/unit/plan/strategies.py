@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from pylb.plan.validate import SCHEDULERS
 from pylb.policy.model import (
     ZONE,
     Change,
@@ -93,6 +94,7 @@ def _endpoints(draw: st.DrawFn, addresses: list[IPv4Address]) -> tuple[Endpoint,
             draw(st.booleans()),
             for_zones=zones,
             for_nodes=hinted,
+            weight=draw(st.sampled_from((1, 1, 0, 2, 65535))),
         )
         for address in chosen
     )
@@ -162,7 +164,7 @@ def policies(draw: st.DrawFn, lab: st.SearchStrategy[LabSpec] = labs) -> Policy:
                 for i, (name, port, protocol) in enumerate(ports)
             ),
             external_traffic_policy=draw(st.sampled_from(TrafficPolicy)),
-            scheduler=draw(st.sampled_from(("", "random", "rr"))),
+            scheduler=draw(st.sampled_from(("", *sorted(SCHEDULERS)))),
             internal_traffic_policy=draw(st.sampled_from(TrafficPolicy)),
             affinity=draw(st.sampled_from((0, 0, 60, 10800))),
             load_balancer_ips=(IPv4Address("192.168.50.200") + slot,)

@@ -47,6 +47,17 @@ def with_peer(name: str = "node2", **fields: Any) -> Plan:
     return replace(PLAN, peers={**PLAN.peers, name: PEER._replace(**fields)})
 
 
+def balanced_by_maglev(count: int) -> Plan:
+    """Frontends with as many different tables."""
+    made = {}
+    for i in range(count):
+        key = KEY._replace(port=1000 + i)
+        made[key] = GOOD._replace(
+            key=key, scheduler="mh", backends=(Backend(1000 + i, 80),), active=(0,)
+        )
+    return replace(PLAN, frontends=made, services={})
+
+
 WRONG: list[tuple[str, Plan, str]] = [
     ("podCIDR", replace(PLAN, pod_cidr=Prefix(ip("10.244.1.1"), 24)), "podCIDR.*host bits"),
     ("underlay", replace(PLAN, underlay=Prefix(0, 33)), "underlay"),
@@ -83,6 +94,19 @@ WRONG: list[tuple[str, Plan, str]] = [
     ("active", with_frontend(active=(0, 2)), "active"),
     ("negative active", with_frontend(active=(-1,)), "active"),
     ("active twice", with_frontend(active=(1, 1)), "active"),
+    ("other", with_frontend(other=(2,)), "other"),
+    ("affinity", with_frontend(affinity=86401), "affinity"),
+    ("negative affinity", with_frontend(affinity=-1), "affinity"),
+    ("source", with_frontend(sources=(Prefix(1, 24),)), "sources.*host bits"),
+    ("sources", with_frontend(sources=(Prefix(0, 0),) * 256), "at most 255 sources"),
+    (
+        "weight 0",
+        with_frontend(backends=(GOOD.backends[0]._replace(weight=0),), active=(0,)),
+        "weight of 1 or more",
+    ),
+    ("Maglev size", replace(PLAN, maglev_size=65536), "maglev size"),
+    ("large Maglev size", replace(PLAN, maglev_size=16777259), "maglev size"),
+    ("Maglev tables", balanced_by_maglev(1024), "1024 Maglev tables of 65537 slots need 128 MiB"),
     ("backend port", with_frontend(backends=(Backend(1, 65536),), active=()), "backend"),
     ("backend address", with_frontend(backends=(Backend(0, 80),), active=()), "backend"),
     ("weight", with_frontend(backends=(Backend(1, 80, -1),), active=()), "weight"),
@@ -108,6 +132,18 @@ def test_a_wrong_plan_is_refused_and_the_loaded_one_stays(plan: Plan, says: str)
         with pytest.raises(PlanError, match=says):
             dataplane.change(Delta(replace=plan), 0)
         assert dataplane.generation == 1
+
+
+def test_there_is_room_for_a_thousand_maglev_tables_and_shared_ones_count_once() -> None:
+    full = balanced_by_maglev(1023)
+    validate(full)
+    shared = {k._replace(port=k.port + 5000): f for k, f in full.frontends.items()}
+    shared = {k: f._replace(key=k) for k, f in shared.items()}
+    validate(replace(full, frontends={**full.frontends, **shared}))
+    more = Delta(frontends={KEY: GOOD._replace(scheduler="mh")})
+    with pytest.raises(PlanError, match="1024 Maglev tables"):
+        validate_delta(full, more)
+    validate_delta(full, Delta(frontends={KEY: GOOD._replace(scheduler="rr")}))
 
 
 GONE = FrontendKey(ip("10.96.9.9"), 80, 6)

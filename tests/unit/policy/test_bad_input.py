@@ -367,7 +367,19 @@ BAD = {
     ),
     "an unknown scheduler": (
         lab({"scheduler": "fast"}),
-        "f1.yaml: document 1: Lab lab: spec.scheduler: expected one of random, rr, got 'fast'",
+        "f1.yaml: document 1: Lab lab: spec.scheduler: "
+        "expected one of random, rr, wrr, lc, wlc, sh, mh, got 'fast'",
+    ),
+    "a Maglev table whose size is no prime": (
+        lab({"maglevTableSize": 65536}),
+        "f1.yaml: document 1: Lab lab: spec.maglevTableSize: "
+        "expected a prime, such as 65537, got 65536",
+    ),
+    "a weight that is none": (
+        pod("p").replace("{name: p}", "{name: p, annotations: {pylb.io/weight: heavy}}"),
+        "f1.yaml: document 1: Pod default/p: "
+        """metadata.annotations["pylb.io/weight"]: """
+        "expected a number from 0 to 65535, got 'heavy'",
     ),
     "an unknown overlay": (
         lab({"overlay": {"type": "gre"}}),

@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pylb.dataplane.kernel.names import (
+    WEIGHING,
     Options,
     allowed,
     check_overlay,
@@ -259,13 +260,16 @@ def _choice(frontend: Frontend, indices: tuple[int, ...]) -> dict[str, list[str]
     made: dict[str, list[str]] = {}
     kept, rules = [], []
     backends = chosen(frontend, indices)
+    # Only rr is more than chance here; who weighs has chances by weight.
+    weights = [b.weight if frontend.scheduler in WEIGHING else 1 for b in backends]
     for index, backend in enumerate(backends):
         chain = _endpoint_chain(frontend, backend)
         left = len(backends) - index
         if frontend.scheduler == "rr":
             chance = f"-m statistic --mode nth --every {left} --packet 0 "
         else:
-            chance = f"-m statistic --mode random --probability {1 / left:.10f} "
+            share = weights[index] / sum(weights[index:])
+            chance = f"-m statistic --mode random --probability {share:.10f} "
         rules.append(f"{told} {chance if left > 1 else ''}-j {chain}")
         address = quad(backend.address)
         remember = ""

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from math import gcd
 
 from pylb.dataplane.kernel import affinity
 from pylb.dataplane.kernel.names import (
@@ -31,6 +33,7 @@ from pylb.dataplane.kernel.names import (
     INVALID,
     OTHER_COUNTERS,
     TABLE,
+    WEIGHING,
     Options,
     allowed,
     check_overlay,
@@ -43,12 +46,14 @@ from pylb.dataplane.kernel.names import (
     virtual,
 )
 from pylb.plan.apply import apply
-from pylb.plan.tables import Delta, Frontend, FrontendKey, Others, Plan
+from pylb.plan.tables import Backend, Delta, Frontend, FrontendKey, Others, Plan
 
 MASQUERADE = 0x10000
 """The mark's bit for "not with its own source"; the bits below it are an index."""
 OTHER = 0x20000
 """The mark's bit for an index into what `Frontend.other` chooses from."""
+
+SEED = 0x70796C62
 
 _FROM = f"ip {TABLE}"
 _COMMENT = 128
@@ -210,19 +215,49 @@ def _dice(frontend: Frontend, extra: int, indices: tuple[int, ...], match: str) 
     if not indices:
         return []
     offset = extra | (MASQUERADE if masquerades_all(frontend) else 0)
-    count = len(indices)
-    how = "inc" if frontend.scheduler == "rr" else "random"
+    backends = chosen(frontend, indices)
+    dice, spans = _throw(frontend, backends)
     if frontend.affinity:
-        chains = [affinity.chain(_chain(frontend), offset + i) for i in range(count)]
-        backends = chosen(frontend, indices)
+        chains = [affinity.chain(_chain(frontend), offset + i) for i in range(len(backends))]
         kept = [
             f"{match}ip saddr @{affinity.name(frontend, backend)} goto {chain}"
             for backend, chain in zip(backends, chains, strict=True)
         ]
-        ways = ", ".join(f"{i} : goto {chain}" for i, chain in enumerate(chains))
-        return [*kept, f"{match}numgen {how} mod {count} vmap {{ {ways} }}"]
+        return [*kept, f"{match}{dice} vmap {_ways(spans, (f'goto {c}' for c in chains))}"]
+    if any("-" in span for span in spans):
+        marks = (str(offset + i) for i in range(len(backends)))
+        return [f"{match}meta mark set {dice} map {_ways(spans, marks)} goto translate"]
     plus = f" offset {offset}" if offset else ""
-    return [f"{match}meta mark set numgen {how} mod {count}{plus} goto translate"]
+    return [f"{match}meta mark set {dice}{plus} goto translate"]
+
+
+def _throw(frontend: Frontend, backends: list[Backend]) -> tuple[str, list[str]]:
+    """What gives a number for a new flow, and which numbers are each backend's.
+
+    The kernel has neither loads nor Maglev's tables: lc and wlc are random, mh a plain
+    hash of the flow.  Hashes have one seed, so that all nodes choose alike.
+    """
+    weighs = frontend.scheduler in WEIGHING
+    weights = [backend.weight if weighs else 1 for backend in backends]
+    unit = gcd(*weights)
+    ends = list(accumulate(weight // unit for weight in weights))
+    begins = [0, *ends[:-1]]
+    spans = [
+        f"{begin}-{end - 1}" if end - begin > 1 else str(begin)
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+    how = {
+        "rr": f"numgen inc mod {ends[-1]}",
+        "wrr": f"numgen inc mod {ends[-1]}",
+        "sh": f"jhash ip saddr mod {ends[-1]} seed {SEED:#x}",
+        "mh": f"jhash ip saddr . ip daddr . th sport . th dport mod {ends[-1]} seed {SEED:#x}",
+    }
+    return how.get(frontend.scheduler, f"numgen random mod {ends[-1]}"), spans
+
+
+def _ways(spans: Iterable[str], targets: Iterable[str]) -> str:
+    listed = (f"{span} : {target}" for span, target in zip(spans, targets, strict=True))
+    return f"{{ {', '.join(listed)} }}"
 
 
 def _sets(plan: Plan, frontends: list[Frontend]) -> Iterator[str]:

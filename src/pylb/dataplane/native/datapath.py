@@ -63,8 +63,8 @@ _COUNTERS = (
 )
 _DROP_COUNTERS = tuple(f"drop_{reason.value}" for reason in DropReason)
 assert len(_COUNTERS) == _lib.PYLB_COUNTS
-# What the core does not know yet never happens there.
-_NEVER = dict.fromkeys(_DROP_COUNTERS[_lib.PYLB_DROPS :], 0)
+# What the core does not know yet does not happen there.
+_UNKNOWN_DROPS = dict.fromkeys(_DROP_COUNTERS[_lib.PYLB_DROPS :], 0)
 
 
 class NativeDataplane:
@@ -162,7 +162,7 @@ class NativeDataplane:
             "early_drop": table[2],
             "generation": self.generation,
             **dict(zip(_DROP_COUNTERS, drops, strict=False)),
-            **_NEVER,
+            **_UNKNOWN_DROPS,
         }
 
     # Events, of the calls below and of the pump

@@ -38,6 +38,17 @@ from pylb.plan.tables import Frontend, Timeouts
 ORIGINAL, REPLY = 0, 1
 SECOND = 1_000_000_000
 _UDP_STREAM_AFTER = 2 * SECOND
+_OPEN_LOAD, _CLOSING_LOAD = 256, 1
+"""What a flow counts for at its backend, as IPVS has it."""
+_OPEN_STATES = frozenset(
+    (
+        tcp.State.NONE,
+        tcp.State.SYN_SENT,
+        tcp.State.SYN_SENT2,
+        tcp.State.SYN_RECV,
+        tcp.State.ESTABLISHED,
+    )
+)
 _HEAP_SLACK = 16
 """Stale entries that the heap of deadlines may hold besides as many as there are flows."""
 
@@ -45,8 +56,9 @@ _HEAP_SLACK = 16
 class Flow:
     """One tracked connection, and why it is translated as it is.
 
-    ``frontend`` is the frontend that balanced it (None when none did) and
-    ``generation`` the plan generation that last confirmed its backend.
+    ``frontend`` is the frontend that balanced it (None when none did),
+    ``generation`` the plan generation that last confirmed its backend, and ``load``
+    what it counts for at its backend, 0 when nobody looks.
     """
 
     __slots__ = (
@@ -58,6 +70,7 @@ class Flow:
         "frontend",
         "generation",
         "id",
+        "load",
         "original",
         "packets",
         "queued",
@@ -89,6 +102,7 @@ class Flow:
         self.frontend: Frontend | None = None
         self.backend: tuple[int, int] | None = None
         self.generation = 0
+        self.load = 0
 
     @property
     def translated(self) -> bool:
@@ -129,6 +143,7 @@ class Table:
         self._unassured: dict[int, OrderedDict[int, Flow]] = {}
         self._deadlines: list[tuple[int, int, Flow]] = []
         self._expired: list[Flow] = []
+        self._loads: dict[tuple[tuple[int, int], int], int] = {}
         self._next_id = 1
 
     def __len__(self) -> int:
@@ -260,6 +275,31 @@ class Table:
             self.destroy(flow, now)
         return len(doomed)
 
+    # Loads; see `pylb.dataplane.python.balance.Loads`
+
+    def settle(self, now: int) -> None:
+        """Stop counting what is dead at ``now``."""
+        self._collect(now)
+
+    def load(self, backend: tuple[int, int], protocol: int) -> int:
+        """The sum of what the backend's live flows count for."""
+        return self._loads.get((backend, protocol), 0)
+
+    def weigh(self, flow: Flow) -> None:
+        """Let a balanced flow count for what it is now: open (or without states), or closing."""
+        closing = flow.tcp is not None and flow.tcp.state not in _OPEN_STATES
+        self._count(flow, _CLOSING_LOAD if closing else _OPEN_LOAD)
+
+    def _count(self, flow: Flow, units: int) -> None:
+        assert flow.backend is not None
+        key = (flow.backend, flow.original.protocol)
+        load = self._loads.get(key, 0) + units - flow.load
+        flow.load = units
+        if load:
+            self._loads[key] = load
+        else:
+            self._loads.pop(key, None)
+
     def _collect(self, now: int) -> None:
         heap = self._deadlines
         while heap and heap[0][0] <= now:
@@ -276,6 +316,8 @@ class Table:
 
     def _unlink(self, flow: Flow) -> None:
         flow.alive = False
+        if flow.load:
+            self._count(flow, 0)
         del self._flows[flow.id]
         for key in (flow.original, flow.reply):
             found = self._by_tuple.get(key)
@@ -318,6 +360,8 @@ def track(
                 table.renew(flow, bound, now)
             return verdict
         changed = flow.tcp.state != before
+        if changed and flow.load:
+            table.weigh(flow)
         if assured:
             table.assure(flow)
             changed = True

@@ -27,7 +27,7 @@ from pylb.dataplane.base import (
     TunPort,
 )
 from pylb.dataplane.python import icmp, nat, overlay
-from pylb.dataplane.python.balance import Balancer
+from pylb.dataplane.python.balance import COUNTS_LOAD, Balancer
 from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, may_open, track
 from pylb.dataplane.python.fragments import Reassembler, split
 from pylb.dataplane.python.frontend import admits, eligible
@@ -78,7 +78,7 @@ class PythonDataplane:
             raise ValueError(f"secret: expected 16 bytes, got {len(secret)}")
         self._secret = secret
         self._table = Table(max_flows)
-        self._balancer = Balancer(secret)
+        self._balancer = Balancer(secret, self._table)
         self._reassembler = Reassembler()
         self._loaded: Loaded | None = None
         self._counters = dict.fromkeys(_COUNTERS, 0)
@@ -95,6 +95,7 @@ class PythonDataplane:
         """See `Loadable.load`.  Flows stay; each is held against the plan with its next packet."""
         validate(plan)
         self._loaded = Loaded.whole(plan, self.generation + 1)
+        self._balancer.maglev_size = plan.maglev_size
         self._balancer.keep_only(plan.frontends)
         return Output()
 
@@ -105,6 +106,7 @@ class PythonDataplane:
         validate_delta(self._loaded.plan, delta)
         self._loaded = self._loaded.changed(delta)
         if delta.replace is not None:
+            self._balancer.maglev_size = delta.replace.maglev_size
             self._balancer.keep_only(delta.replace.frontends)
         for key, frontend in delta.frontends.items():
             if frontend is None:
@@ -369,6 +371,8 @@ class PythonDataplane:
             flow.frontend = frontend
             flow.backend = destination
             flow.generation = loaded.generation
+            if frontend.scheduler in COUNTS_LOAD:
+                self._table.weigh(flow)
         self._counters["new"] += 1
         track(self._table, flow, packet, ORIGINAL, now, loaded.plan.timeouts)
         self._translate(loaded, job, flow, ORIGINAL, out)
