@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Peer, Plan, PlanError, Prefix
 
 SCHEDULERS = frozenset(("random", "rr", "wrr", "lc", "wlc", "sh", "mh"))
+WEIGHING = frozenset(("wrr", "wlc", "sh", "mh"))
+"""Of these, the schedulers that look at weights."""
 MOST_MAGLEV = 128 << 20
 """Bytes that the Maglev tables of all Services may take, 2 for each slot."""
 LARGEST_MAGLEV = 1 << 24
@@ -248,12 +250,13 @@ def _backends(key: FrontendKey, frontend: Frontend) -> None:
     if count > MOST_BACKENDS:
         raise PlanError(f"frontend {_name(key)}: expected at most {MOST_BACKENDS} backends")
     before = (0, 0)
-    for index in {*frontend.active, *frontend.other}:
-        if 0 <= index < count and not frontend.backends[index].weight:
-            raise PlanError(
-                f"frontend {_name(key)}: backend {_quad(frontend.backends[index].address)}: "
-                "expected a weight of 1 or more of one that takes new flows"
-            )
+    if frontend.scheduler in WEIGHING:
+        for index in {*frontend.active, *frontend.other}:
+            if 0 <= index < count and not frontend.backends[index].weight:
+                raise PlanError(
+                    f"frontend {_name(key)}: backend {_quad(frontend.backends[index].address)}: "
+                    f"expected a weight of 1 or more, for scheduler {frontend.scheduler} weighs"
+                )
     for address, port, weight, _, _ in frontend.backends:
         if not (0 < address <= 0xFFFFFFFF and 1 <= port <= 65535 and 0 <= weight <= 65535):
             raise PlanError(

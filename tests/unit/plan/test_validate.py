@@ -101,7 +101,7 @@ WRONG: list[tuple[str, Plan, str]] = [
     ("sources", with_frontend(sources=(Prefix(0, 0),) * 256), "at most 255 sources"),
     (
         "weight 0",
-        with_frontend(backends=(GOOD.backends[0]._replace(weight=0),), active=(0,)),
+        with_frontend(scheduler="sh", backends=(GOOD.backends[0]._replace(weight=0),), active=(0,)),
         "weight of 1 or more",
     ),
     ("Maglev size", replace(PLAN, maglev_size=65536), "maglev size"),

@@ -25,7 +25,6 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pylb.dataplane.kernel.names import (
-    WEIGHING,
     Options,
     allowed,
     check_overlay,
@@ -38,6 +37,7 @@ from pylb.dataplane.kernel.names import (
 )
 from pylb.plan.apply import apply
 from pylb.plan.tables import Backend, BackendState, Delta, Frontend, Others, Plan
+from pylb.plan.validate import WEIGHING
 
 MARK = "0x4000/0x4000"
 HAIRPIN = "0x8000/0x8000"

@@ -33,9 +33,6 @@ INVALID = "invalid"
 
 OTHER_COUNTERS = (INVALID, "rejected")
 
-WEIGHING = frozenset(("wrr", "wlc", "sh", "mh"))
-"""The schedulers that look at weights."""
-
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 

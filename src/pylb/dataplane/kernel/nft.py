@@ -33,7 +33,6 @@ from pylb.dataplane.kernel.names import (
     INVALID,
     OTHER_COUNTERS,
     TABLE,
-    WEIGHING,
     Options,
     allowed,
     check_overlay,
@@ -47,6 +46,7 @@ from pylb.dataplane.kernel.names import (
 )
 from pylb.plan.apply import apply
 from pylb.plan.tables import Backend, Delta, Frontend, FrontendKey, Others, Plan
+from pylb.plan.validate import WEIGHING
 
 MASQUERADE = 0x10000
 """The mark's bit for "not with its own source"; the bits below it are an index."""
