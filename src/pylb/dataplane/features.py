@@ -20,6 +20,8 @@ class Feature(enum.Enum):
     GONE_BACKEND_RESETS = "a TCP flow whose backend is gone is reset on both sides"
     NAMED_DROPS = "every drop has a named reason and a counter"
     KEYED_CHOICES = "backend and SNAT port are keyed functions of the flow, the same anew"
+    SCHEDULERS = "schedulers lc, wlc and mh are what IPVS has under these names"
+    SHARED_AFFINITY = "affinity holds whichever of its addresses a client asks a Service by"
     FLOWS_OUTLIVE_DAEMON = "flows survive a restart of the daemon"
 
 
@@ -35,6 +37,8 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
         Feature.GONE_BACKEND_RESETS: "packets run into a missing neighbour; the sender waits",
         Feature.NAMED_DROPS: "drops are spread over nftables, conntrack and device counters",
         Feature.KEYED_CHOICES: "numgen and NAT ports are random",
+        Feature.SCHEDULERS: "lc and wlc are random, mh is a hash of the flow without a table",
+        Feature.SHARED_AFFINITY: "nftables has a memory for each address and port of a Service",
     },
 }
 """By dataplane: what it lacks, and what it does instead."""
@@ -42,7 +46,7 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
 
 def lacks(dataplane: str, feature: Feature) -> bool:
     """True when the dataplane declares that it has no such feature."""
-    return feature in LACKS.get(dataplane, {})
+    return feature in LACKS.get(dataplane.partition("-")[0], {})
 
 
 def table() -> str:

@@ -76,7 +76,7 @@ class KernelPlumbing:
             bridge = links.index_of(ipr, names.bridge)
             through = links.index_of(ipr, device) if has_device else uplink
             changes += routes.apply(ipr, desired_routes(plan, bridge, through))
-            changes += neighbours.apply(ipr, names.uplink, targets(plan).announced)
+            changes += neighbours.apply(ipr, names.uplink, targets(plan).announced, notes)
         return changes
 
     def clean(self) -> list[str]:
@@ -85,7 +85,7 @@ class KernelPlumbing:
         with session(self._record_path) as (ipr, notes):
             changes = routes.clean(ipr)
             if links.find(ipr, self.names.uplink) is not None:
-                changes += neighbours.clean(ipr, self.names.uplink)
+                changes += neighbours.clean(ipr, self.names.uplink, notes)
             changes += _remove_devices(ipr, keep="")
             changes += links.remove(ipr, self.names.bridge)
             changes += sysctls.clean(notes)

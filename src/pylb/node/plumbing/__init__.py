@@ -80,7 +80,7 @@ class Plumbing:
             changes += routes.apply(ipr, routes.desired(plan, wanted, tun, uplink))
             changes += rules.apply(ipr, rules.desired(plan, names, wanted))
             changes += tc.apply(ipr, names.uplink, uplink, tun, plan.node_ip, notes)
-            changes += neighbours.apply(ipr, names.uplink, wanted.announced)
+            changes += neighbours.apply(ipr, names.uplink, wanted.announced, notes)
         return changes
 
     def clean(self) -> list[str]:
@@ -91,7 +91,7 @@ class Plumbing:
             changes = rules.clean(ipr)
             changes += routes.clean(ipr)
             if (uplink := links.find(ipr, names.uplink)) is not None:
-                changes += neighbours.clean(ipr, names.uplink)
+                changes += neighbours.clean(ipr, names.uplink, notes)
                 changes += tc.clean(ipr, names.uplink, uplink["index"], notes)
             changes += links.remove(ipr, names.tun)
             changes += links.remove(ipr, names.bridge)

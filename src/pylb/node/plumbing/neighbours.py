@@ -3,7 +3,8 @@
 The kernel answers for them (proxy neighbour entries), because their route leads
 to another interface; while the TUN has no carrier there is no route, and so no
 answer.  A node that comes to answer for an address tells the link at once, or
-others would go on sending to the node before it until their caches expire.
+others would go on sending to the node before it until their caches expire.  What
+is answered for is in the record, because pyroute2 does not list such entries.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from pylb.node.plumbing import links
 from pylb.node.plumbing import names as n
+from pylb.node.plumbing.record import Record
 
 _NTF_PROXY = 0x08
 _ETH_P_ARP = 0x0806
@@ -29,35 +31,28 @@ _ARP = struct.Struct(">HHBBH6s4s6s4s")
 _REQUEST = 1
 
 
-def apply(ipr: IPRoute, uplink: str, announced: Collection[int]) -> list[str]:
+def apply(ipr: IPRoute, uplink: str, announced: Collection[int], notes: Record) -> list[str]:
     """Answer on ``uplink`` for exactly these addresses; gives what was changed."""
     index = links.index_of(ipr, uplink)
-    have, wanted = existing(ipr, index), set(announced)
+    have, wanted = set(notes.announced), set(announced)
     changes = []
     for address in sorted(have - wanted):
         _send(ipr, "del", index, address)
         changes.append(f"stopped answering for {IPv4Address(address)} on {uplink}")
-    fresh = sorted(wanted - have)
-    for address in fresh:
+    for address in sorted(wanted):
+        # Also where it should be there already: the link may have been another then.
         _send(ipr, "add", index, address)
-        changes.append(f"answering for {IPv4Address(address)} on {uplink}")
+    fresh = sorted(wanted - have)
+    changes += (f"answering for {IPv4Address(address)} on {uplink}" for address in fresh)
+    notes.announced = sorted(wanted)
     if fresh:
         _announce(ipr, uplink, index, fresh)
     return changes
 
 
-def clean(ipr: IPRoute, uplink: str) -> list[str]:
+def clean(ipr: IPRoute, uplink: str, notes: Record) -> list[str]:
     """Answer for nothing any more."""
-    return apply(ipr, uplink, ())
-
-
-def existing(ipr: IPRoute, index: int) -> set[int]:
-    """The addresses that plumbing made this node answer for on a link."""
-    return {
-        int(IPv4Address(message.get_attr("NDA_DST")))
-        for message in ipr.neigh("dump", family=socket.AF_INET, flags=_NTF_PROXY)
-        if message["ifindex"] == index and message.get_attr("NDA_PROTOCOL") == n.PROTOCOL
-    }
+    return apply(ipr, uplink, (), notes)
 
 
 def _send(ipr: IPRoute, command: str, index: int, address: int) -> None:

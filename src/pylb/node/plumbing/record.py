@@ -26,12 +26,14 @@ def namespace_id() -> str:
 class Record:
     """``sysctls``: path to the value before; ``clsact``: uplinks that were given one.
 
-    ``fragments``: per uplink, what its filters were made for.
+    ``fragments``: per uplink, what its filters were made for.  ``announced``: the
+    addresses that are answered for (`pylb.node.plumbing.neighbours`).
     """
 
     sysctls: dict[str, str] = field(default_factory=dict)
     clsact: list[str] = field(default_factory=list)
     fragments: dict[str, list[int]] = field(default_factory=dict)
+    announced: list[int] = field(default_factory=list)
 
 
 def load(path: Path) -> Record:
