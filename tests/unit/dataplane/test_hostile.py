@@ -49,7 +49,6 @@ from tests.unit.dataplane.net import (
     dataplane,
     from_peer,
     frontend,
-    ip,
     ping,
     segment,
     syn,
@@ -238,18 +237,6 @@ def test_nothing_is_ever_written_back_to_a_vip(
     )
     for raw, way in packets:
         accounted(dp, way(raw))
-
-
-@pytest.mark.python_only
-def test_an_error_about_somebodys_flow_that_is_addressed_to_a_vip_goes_nowhere() -> None:
-    dp = dataplane(frontend(VIP, 80, [backend(POD_B)]))
-    sent = datagram(POD_A, 40000, POD_A, 40000)
-    dp.process([tun(sent)], 0)
-    for vip in (VIP, ip("10.96.0.0")):
-        error = icmp.error(3, 3, 0, sent, POD_A, vip)
-        out = dp.process([tun(error)], 1)
-        assert not out.sent
-        assert [d.reason for d in out.dropped] == [DropReason.INVALID_STATE]
 
 
 def test_the_ports_name_is_the_tun() -> None:
