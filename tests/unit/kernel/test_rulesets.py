@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylb.cli.lab import DATAPLANES as OFFERED
-from pylb.dataplane.kernel import iptables, nft
+from pylb.dataplane.kernel import affinity, iptables, nft
 from pylb.dataplane.kernel.names import KERNELS, Options
 from pylb.lab.lifetime import DATAPLANES
 from pylb.node.errors import NodeError
@@ -139,26 +139,39 @@ def test_source_ranges_are_merged_and_those_outside_dropped() -> None:
     assert len(re.findall(r"-A KUBE-FW-\S+ -s \S+ .* -j KUBE-EXT-", chains)) == 2
 
 
-def test_affinity_has_a_set_and_a_chain_for_each_endpoint() -> None:
+def test_affinity_remembers_marks_that_follow_from_the_endpoint() -> None:
     kept = served("10.96.0.10", 80, FrontendKind.CLUSTER_IP, "10.244.1.5", "10.244.2.2")._replace(
         affinity=60
     )
     text = nft.ruleset(plan(kept))
     chain = "service-10.96.0.10/tcp/80-default/web"
-    first = "affinity-60-10.96.0.10/tcp/80-10.244.1.5/8080"
-    assert f"set {first} {{\n\t\ttype ipv4_addr\n\t\tsize 65536" in text
-    assert rules(text, chain)[1] == f"ip saddr @{first} goto {chain}-0"
-    assert rules(text, chain)[3] == (
-        f"numgen random mod 2 vmap {{ 0 : goto {chain}-0, 1 : goto {chain}-1 }}"
+    first, second = affinity.ids(kept)
+    assert rules(text, chain)[1:] == [
+        f"meta mark set {first} {affinity.FIELDS} @affinity goto {chain}-kept",
+        f"meta mark set {second} {affinity.FIELDS} @affinity goto {chain}-kept",
+        "meta mark set numgen random mod 2",
+        f"meta mark set ip daddr . meta l4proto . th dport . meta mark map @dice goto {chain}-kept",
+    ]
+    assert rules(text, f"{chain}-kept")[1:] == [
+        f"update @affinity {{ {affinity.FIELDS} timeout 60s }}",
+        "goto translate",
+    ]
+    assert f"10.96.0.10 . tcp . 80 . {second} : 10.244.2.2 . 8080" in text
+    fewer = kept._replace(backends=kept.backends[1:], active=(0,))
+    script = nft.change(plan(kept), Delta(frontends={kept.key: fewer})).splitlines()
+    assert (
+        f"delete element ip pylb endpoints {{ 10.96.0.10 . tcp . 80 . {first} : "
+        "10.244.1.5 . 8080 }" in script
     )
-    assert rules(text, f"{chain}-0")[1] == (
-        f"update @{first} {{ ip saddr }} meta mark set 0 goto translate"
-    )
-    fewer = kept._replace(backends=kept.backends[:1], active=(0,))
-    script = nft.change(plan(kept), Delta(frontends={kept.key: fewer}))
-    assert f"add set ip pylb {first}" not in script, "who was sent there stays there"
-    assert "delete set ip pylb affinity-60-10.96.0.10/tcp/80-10.244.2.2/8080" in script
+    assert not [line for line in script if f"{second} : 10.244.2.2" in line], "it stays what it was"
     assert "--rcheck --seconds 60 --reap" in iptables.ruleset(plan(kept))
+
+
+def test_endpoints_whose_numbers_clash_have_different_ones() -> None:
+    many = tuple(Backend(i, 80) for i in range(1, 3000))
+    numbers = affinity.ids(served("10.96.0.10")._replace(backends=many))
+    assert len(set(numbers)) == len(many)
+    assert all(0 <= number < 1 << 16 for number in numbers)
 
 
 def test_a_redirection_spares_its_backends() -> None:

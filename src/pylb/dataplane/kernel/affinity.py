@@ -1,51 +1,53 @@
-"""sessionAffinity ClientIP in nftables: who was sent to an endpoint is in its set for a while.
+"""sessionAffinity ClientIP in nftables: who was sent to which endpoint stays in a set for a while.
 
-One set for each endpoint of a frontend.  A client that is in one goes to that
-endpoint's chain, which puts it in anew; others throw the dice, which lead to the
-same chains.  A frontend keeps its own sets, where the userspace dataplanes keep
-one memory for all ways into a Service port.
+kube-proxy has a set for each endpoint of each Service.  The kernel looks through
+all of a table's sets for each one that a rule names, so that 2 000 Services with
+affinity took a minute to load that way; here there is one set of (client, address,
+protocol, port, mark) for all, and one map from the dice's numbers to marks.  The
+mark that stands for an endpoint therefore follows from the endpoint alone, not
+from its place among others: a client keeps its endpoint when others come and go.
+
+A frontend (an address and port) has a memory of its own, where the userspace
+dataplanes have one for all ways into a Service port.
 """
 
 from __future__ import annotations
 
-from pylb.dataplane.kernel.names import protocol, quad
-from pylb.plan.tables import Backend, Frontend
+import hashlib
+
+from pylb.plan.tables import Frontend
 
 MOST = 65536
-"""Clients that a set holds."""
+"""Clients and frontends that are remembered; when it is full, new ones are not."""
+FIELDS = "ip saddr . ip daddr . meta l4proto . th dport . meta mark"
+SET = [
+    "type ipv4_addr . ipv4_addr . inet_proto . inet_service . mark",
+    f"size {MOST}",
+    "flags dynamic,timeout",
+]
+_IDS = 1 << 16
 
 
-def name(frontend: Frontend, backend: Backend) -> str:
-    """The set of one endpoint; another timeout makes it another set."""
-    key = frontend.key
-    at = f"{quad(key.address)}/{protocol(key.protocol)}/{key.port}"
-    return f"affinity-{frontend.affinity}-{at}-{quad(backend.address)}/{backend.port}"
+def ids(frontend: Frontend) -> list[int]:
+    """A number below 2^16 for each backend: a hash of its place, the next free one if taken."""
+    found: list[int] = []
+    taken: set[int] = set()
+    for backend in frontend.backends:
+        place = backend.address.to_bytes(4, "big") + backend.port.to_bytes(2, "big")
+        number = int.from_bytes(hashlib.sha256(place).digest()[:2], "big")
+        while number in taken:
+            number = (number + 1) % _IDS
+        taken.add(number)
+        found.append(number)
+    return found
 
 
-def sets(frontend: Frontend | None) -> list[str]:
-    """The sets that a frontend needs, those of all endpoints that it may choose."""
-    if frontend is None or not frontend.affinity:
-        return []
-    indices = sorted({*frontend.active, *frontend.other})
-    return [name(frontend, frontend.backends[index]) for index in indices]
+def chain(of: str) -> str:
+    """The chain that remembers and goes on; ``of`` is the frontend's."""
+    return f"{of}-kept"
 
 
-def definition(frontend: Frontend) -> list[str]:
-    """What such a set is."""
-    return [
-        "type ipv4_addr",
-        f"size {MOST}",
-        "flags dynamic,timeout",
-        f"timeout {frontend.affinity}s",
-    ]
-
-
-def chain(of: str, mark: int) -> str:
-    """The chain of one endpoint, by its mark; ``of`` is the frontend's."""
-    return f"{of}-{mark}"
-
-
-def rules(frontend: Frontend, backend: Backend, mark: int) -> list[str]:
-    """The rules of an endpoint's chain."""
-    remember = f"update @{name(frontend, backend)} {{ ip saddr }}"
-    return [f"{remember} meta mark set {mark} goto translate"]
+def rules(frontend: Frontend) -> list[str]:
+    """Its rules.  A set that is full ends a rule, not the packet's way."""
+    remember = f"update @affinity {{ {FIELDS} timeout {frontend.affinity}s }}"
+    return [remember, "goto translate"]

@@ -15,9 +15,9 @@ map for every rule that uses it, so that 10 000 Services took 27 s to load that
 way and take one second this way.  What a packet costs is the same.
 
 Marks: the endpoint's index, plus `MASQUERADE` where the source is not to be kept,
-plus `OTHER` where it is one of `Frontend.other`.  A Service with affinity has what
-kube-proxy gives every Service: a chain for each endpoint, and a set of those who
-were sent to it.  Both functions are pure and give one transaction for ``nft -f``.
+plus `OTHER` where it is one of `Frontend.other`; with affinity the index is a
+number of the endpoint's own (`pylb.dataplane.kernel.affinity`).  Both functions are
+pure and give one transaction for ``nft -f``.
 """
 
 from __future__ import annotations
@@ -72,9 +72,6 @@ def ruleset(plan: Plan, options: Options = Options()) -> str:  # noqa: B008
     frontends = [frontend for _, frontend in sorted(plan.frontends.items())]
     lines += _sets(plan, frontends)
     for frontend in frontends:
-        for name in affinity.sets(frontend):
-            lines += ["", *_block_of("set", name, affinity.definition(frontend))]
-    for frontend in frontends:
         for name, rules in _chains_of(frontend).items():
             lines += ["", *_block(name, rules, frontend.service)]
     for name, rules in _chains(plan, options):
@@ -112,12 +109,7 @@ def _change_frontend(
 ) -> None:
     before, after = _entries(old), _entries(new)
     chains_before, chains_after = _chains_of(old), _chains_of(new)
-    sets_before, sets_after = affinity.sets(old), affinity.sets(new)
     if new is not None:
-        for name in sets_after:
-            if name not in sets_before:
-                body = "; ".join(affinity.definition(new))
-                added.append(f"add set {_FROM} {name} {{ {body}; }}")
         # All chains first: they lead to each other.
         for name in chains_after:
             if name not in chains_before:
@@ -134,10 +126,9 @@ def _change_frontend(
     stale = [name for name in chains_before if name not in chains_after]
     gone += [f"flush chain {_FROM} {name}" for name in stale]
     gone += [f"delete chain {_FROM} {name}" for name in stale]
-    gone += [f"delete set {_FROM} {name}" for name in sets_before if name not in sets_after]
 
 
-_OF_FRONTENDS = ("endpoints", "services", "no-endpoints")
+_OF_FRONTENDS = ("endpoints", "dice", "services", "no-endpoints")
 """The maps whose elements belong to one frontend each."""
 
 
@@ -153,9 +144,20 @@ def _entries(frontend: Frontend | None) -> dict[str, set[str]]:
     if _rules(frontend):
         found["services"].add(f"{key} : goto {_chain(frontend)}")
     for offset, indices in _choices(frontend):
-        for mark, backend in enumerate(chosen(frontend, indices), offset):
+        marks = _marks(frontend, offset, indices)
+        for mark, backend in zip(marks, chosen(frontend, indices), strict=True):
             found["endpoints"].add(f"{key} . {mark} : {quad(backend.address)} . {backend.port}")
+        if frontend.affinity:
+            found["dice"] |= {f"{key} . {i} : {mark}" for i, mark in enumerate(marks, offset)}
     return found
+
+
+def _marks(frontend: Frontend, offset: int, indices: tuple[int, ...]) -> list[int]:
+    """The marks that stand for some of a frontend's backends."""
+    if not frontend.affinity:
+        return list(range(offset, offset + len(indices)))
+    numbers = affinity.ids(frontend)
+    return [offset + numbers[index] for index in indices]
 
 
 def _key(key: FrontendKey) -> str:
@@ -186,11 +188,7 @@ def _chains_of(frontend: Frontend | None) -> dict[str, list[str]]:
         return {}
     chains = {_chain(frontend): _rules(frontend)}
     if frontend.affinity:
-        for offset, indices in _choices(frontend):
-            for mark, backend in enumerate(chosen(frontend, indices), offset):
-                chains[affinity.chain(_chain(frontend), mark)] = affinity.rules(
-                    frontend, backend, mark
-                )
+        chains[affinity.chain(_chain(frontend))] = affinity.rules(frontend)
     return chains
 
 
@@ -217,18 +215,22 @@ def _dice(frontend: Frontend, extra: int, indices: tuple[int, ...], match: str) 
     offset = extra | (MASQUERADE if masquerades_all(frontend) else 0)
     backends = chosen(frontend, indices)
     dice, spans = _throw(frontend, backends)
-    if frontend.affinity:
-        chains = [affinity.chain(_chain(frontend), offset + i) for i in range(len(backends))]
-        kept = [
-            f"{match}ip saddr @{affinity.name(frontend, backend)} goto {chain}"
-            for backend, chain in zip(backends, chains, strict=True)
-        ]
-        return [*kept, f"{match}{dice} vmap {_ways(spans, (f'goto {c}' for c in chains))}"]
-    if any("-" in span for span in spans):
-        marks = (str(offset + i) for i in range(len(backends)))
-        return [f"{match}meta mark set {dice} map {_ways(spans, marks)} goto translate"]
     plus = f" offset {offset}" if offset else ""
-    return [f"{match}meta mark set {dice}{plus} goto translate"]
+    plain = not any("-" in span for span in spans)
+    marks = _marks(frontend, offset, indices)
+    if not plain:
+        dice = f"{dice} map {_ways(spans, map(str, marks))}"
+        plus = ""
+    thrown = f"{match}meta mark set {dice}{plus}"
+    if not frontend.affinity:
+        return [f"{thrown} goto translate"]
+    kept = affinity.chain(_chain(frontend))
+    found = f"{affinity.FIELDS} @affinity goto {kept}"
+    rules = [f"{match}meta mark set {mark} {found}" for mark in marks]
+    if not plain:
+        return [*rules, f"{thrown} goto {kept}"]
+    key = "ip daddr . meta l4proto . th dport . meta mark"
+    return [*rules, thrown, f"{match}meta mark set {key} map @dice goto {kept}"]
 
 
 def _throw(frontend: Frontend, backends: list[Backend]) -> tuple[str, list[str]]:
@@ -278,6 +280,9 @@ def _sets(plan: Plan, frontends: list[Frontend]) -> Iterator[str]:
     yield from _set("map no-endpoints", f"{key} : verdict", entries["no-endpoints"])
     target = f"{key} . mark : ipv4_addr . inet_service"
     yield from _set("map endpoints", target, entries["endpoints"])
+    yield from _set("map dice", f"{key} . mark : mark", entries["dice"])
+    yield ""
+    yield from _block_of("set", "affinity", affinity.SET)
 
 
 def _differing_sets(
