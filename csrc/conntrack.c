@@ -135,6 +135,17 @@ static bool track_plain(struct table *t, uint32_t slot, uint64_t now, const uint
 }
 
 /**
+ * is_open() - Is a flow opening or open?
+ * @f:	Flow
+ *
+ * Return: true if so, and for protocols without states
+ */
+static bool is_open(const struct flow *f)
+{
+	return f->state <= TCP_ESTABLISHED || f->state == TCP_SYN_SENT2;
+}
+
+/**
  * track() - Let a packet act on its flow: state, timeout, counters and events
  * @t:		Table
  * @slot:	The flow's
@@ -173,6 +184,8 @@ enum verdict track(struct table *t, uint32_t slot, const struct packet *p, int d
 		table_destroy(t, slot, now);
 		return VERDICT_ACCEPT;
 	}
+	if (changed && f->load != LOAD_NONE)
+		table_weigh(t, slot, is_open(f) ? LOAD_OPEN : LOAD_CLOSING);
 	if (fresh)
 		table_announce(t, PYLB_NEW, slot, now);
 	else if (changed)

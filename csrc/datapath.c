@@ -193,19 +193,18 @@ static bool still_served(struct pylb_dataplane *dp, struct flow *f, int directio
 	} else {
 		const struct frontend *frontend =
 			plan_frontend(dp->plan, f->dst, f->dport, f->protocol);
-		const struct pylb_backend *backends;
+		struct choices choices;
 		uint32_t i = 0;
 
-		if (!frontend)
+		if (!frontend || !eligible(dp->plan, frontend, f->src, &choices))
 			return false;
-		backends = plan_backends(dp->plan, frontend);
-		while (i < frontend->key.backends && (backends[i].address != f->reply_src ||
-						      backends[i].port != f->reply_sport))
+		while (i < choices.count && (choices.first[i].address != f->reply_src ||
+					     choices.first[i].port != f->reply_sport))
 			i++;
-		if (i == frontend->key.backends)
+		if (i == choices.count)
 			return false;
 	}
-	f->generation = dp->generation;
+	f->generation = dp->generation & GENERATION_MASK;
 	return true;
 }
 
@@ -279,7 +278,9 @@ static void open_flow(struct pylb_dataplane *dp, struct job *job, uint32_t addre
 	if (frontend) {
 		f->balanced = 1;
 		f->service = frontend->key.service & 0xffffff;
-		f->generation = dp->generation;
+		f->generation = dp->generation & GENERATION_MASK;
+		if (counts_load(frontend))
+			table_weigh(dp->table, slot, LOAD_OPEN);
 	}
 	dp->counts[PYLB_COUNT_NEW]++;
 	track(dp->table, slot, p, ORIGINAL, true, now, plan_node(dp->plan)->timeouts);
@@ -291,10 +292,12 @@ static void open_flow(struct pylb_dataplane *dp, struct job *job, uint32_t addre
  * @dp:		Dataplane
  * @job:	The packet
  * @frontend:	The frontend
+ * @choices:	Which of its backends the flow may have
  * @now:	Nanoseconds
  */
 static void balance_first(struct pylb_dataplane *dp, struct job *job,
-			  const struct frontend *frontend, uint64_t now)
+			  const struct frontend *frontend, const struct choices *choices,
+			  uint64_t now)
 {
 	const struct tuple *original = &job->p->tuple;
 	const struct pylb_backend *backend;
@@ -304,9 +307,14 @@ static void balance_first(struct pylb_dataplane *dp, struct job *job,
 		invalid(dp, job, true, PYLB_DROP_INVALID_STATE);
 		return;
 	}
-	backend = balance(dp->plan, frontend, original, dp->secret);
+	if (!admits(dp->plan, frontend, original->src)) {
+		drop(dp, PYLB_DROP_SOURCE_RANGE, job);
+		return;
+	}
+	backend = balance(dp->table, dp->affinity, dp->secret, frontend, choices, original, now);
 	if (!backend) {
-		if (frontend->key.local_only)
+		/* Nobody is left: of the active ones, or of others when there are none of these. */
+		if (frontend->key.elsewhere && !frontend->key.backends)
 			drop(dp, PYLB_DROP_NO_LOCAL_ENDPOINT, job);
 		else
 			reject(dp, job, PYLB_DROP_NO_ENDPOINT);
@@ -332,11 +340,12 @@ static void first(struct pylb_dataplane *dp, struct job *job, uint64_t now)
 
 	if (job->from_tun) {
 		const struct frontend *frontend = NULL;
+		struct choices choices;
 
 		if (t->protocol == PROTO_TCP || t->protocol == PROTO_UDP)
 			frontend = plan_frontend(plan, t->dst, t->dport, t->protocol);
-		if (frontend) {
-			balance_first(dp, job, frontend, now);
+		if (frontend && eligible(plan, frontend, t->src, &choices)) {
+			balance_first(dp, job, frontend, &choices, now);
 			return;
 		}
 		if (plan_is_vip(plan, t->dst)) {
@@ -390,7 +399,7 @@ static void existing(struct pylb_dataplane *dp, struct job *job, uint32_t slot, 
 	struct tuple far = flow_tuple(f, !direction);
 
 	dp->counts[PYLB_COUNT_FOUND] += job->p->segments;
-	if (f->balanced && f->generation != dp->generation && !still_served(dp, f, direction)) {
+	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) && !still_served(dp, f, direction)) {
 		if (f->protocol == PROTO_TCP) {
 			reset(dp, job, slot, direction, now);
 		} else {

@@ -86,11 +86,13 @@ struct pylb_dataplane *pylb_new(const uint8_t *secret, uint32_t max_flows)
 	memcpy(s->dp.secret, secret, sizeof(s->dp.secret));
 	s->dp.table = table_new(secret, max_flows);
 	s->dp.reassembler = reassembler_new();
-	if (!s->dp.table || !s->dp.reassembler) {
+	s->dp.affinity = affinity_new(secret);
+	if (!s->dp.table || !s->dp.reassembler || !s->dp.affinity) {
 		if (s->dp.table)
 			table_free(s->dp.table);
 		if (s->dp.reassembler)
 			reassembler_free(s->dp.reassembler);
+		affinity_free(s->dp.affinity);
 		free(s);
 		return NULL;
 	}
@@ -123,6 +125,7 @@ void pylb_free(struct pylb_dataplane *dp)
 	pylb_plan_free(dp->plan);
 	table_free(dp->table);
 	reassembler_free(dp->reassembler);
+	affinity_free(dp->affinity);
 	pthread_mutex_destroy(&dp->lock);
 	pthread_mutex_destroy(&dp->next);
 	free(dp);

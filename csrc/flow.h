@@ -8,6 +8,11 @@
 #define NO_FLOW		UINT32_MAX
 #define MOST_FLOWS	0xfffc00u	/* a slot has 24 bits, and some are the timers' */
 
+/* What a flow counts for at its backend; of those that no scheduler looks at, nothing. */
+enum flow_load { LOAD_NONE, LOAD_OPEN, LOAD_CLOSING };
+
+#define GENERATION_MASK	0x3fffffffu	/* a flow remembers so many bits of it */
+
 /**
  * struct flow - One connection, 116 bytes
  * @src:	Original direction: source address
@@ -34,6 +39,7 @@
  * @horizon:	Which of the timers' horizons it lies within
  * @service:	The frontend's service number, when balanced
  * @generation:	Plan generation that last confirmed the backend, when balanced
+ * @load:	What it counts for at its backend: enum flow_load
  * @packets:	By direction, the low 32 bits
  * @bytes:	By direction, the low 32 bits
  * @tcp:	TCP's numbers
@@ -47,7 +53,7 @@ struct flow {
 	uint64_t deadline : 56, state : 4, assured : 1, seen_reply : 1, balanced : 1, wide : 1;
 	uint64_t id : 40, prev : 24;
 	uint64_t next : 24, service : 24, protocol : 8, last_scale : 4, alive : 1, horizon : 3;
-	uint32_t generation;
+	uint32_t generation : 30, load : 2;
 	uint32_t packets[2];
 	uint32_t bytes[2];
 	union {

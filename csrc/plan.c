@@ -86,11 +86,23 @@ const struct frontend *plan_frontend(const struct pylb_plan *plan, uint32_t addr
  * @plan:	Plan
  * @f:		Frontend of that plan
  *
- * Return: the first of @f->key.backends
+ * Return: the first of @f->key.backends, behind which are @f->key.other more
  */
 const struct pylb_backend *plan_backends(const struct pylb_plan *plan, const struct frontend *f)
 {
 	return plan->backends + f->key.first;
+}
+
+/**
+ * plan_sources() - Whom a frontend serves
+ * @plan:	Plan
+ * @f:		Frontend of that plan
+ *
+ * Return: the first of @f->key.sources prefixes
+ */
+const struct pylb_prefix *plan_sources(const struct pylb_plan *plan, const struct frontend *f)
+{
+	return plan->sources + f->key.first_source;
 }
 
 /**
@@ -160,59 +172,179 @@ static void release_turn(struct turn *turn)
 }
 
 /**
+ * struct given - A frontend and what it refers to
+ * @key:	The frontend
+ * @backends:	Its own, the active ones first
+ * @sources:	Its own
+ * @turn:	Where it has come to, or NULL
+ * @tables:	See struct frontend; the plan becomes a user of them
+ */
+struct given {
+	const struct pylb_frontend *key;
+	const struct pylb_backend *backends;
+	const struct pylb_prefix *sources;
+	struct turn *turn;
+	struct maglev *tables[2];
+};
+
+/**
+ * struct used - How much of a plan in the making is in use
+ * @backends:	Backends
+ * @sources:	Prefixes
+ */
+struct used {
+	uint32_t backends, sources;
+};
+
+/**
+ * release() - A plan lets go of what a frontend shares
+ * @f:	Frontend
+ */
+static void release(struct frontend *f)
+{
+	release_turn(f->turn);
+	maglev_release(f->tables[0]);
+	maglev_release(f->tables[1]);
+}
+
+/**
  * add_frontend() - Give a plan a frontend, in place of the one with the same key
  * @plan:	Plan in the making, with room for it
- * @key:	The frontend
- * @backends:	Its own
- * @used:	How many of @plan->backends are in use, updated
- * @turn:	Where its `rr` has come to, or NULL
+ * @given:	The frontend
+ * @used:	How much is in use, updated
  */
-static void add_frontend(struct pylb_plan *plan, const struct pylb_frontend *key,
-			 const struct pylb_backend *backends, uint32_t *used, struct turn *turn)
+static void add_frontend(struct pylb_plan *plan, const struct given *given, struct used *used)
 {
+	const struct pylb_frontend *key = given->key;
 	uint32_t *cell = frontend_cell(plan, key->address, key->port, key->protocol);
+	uint32_t backends = key->backends + key->other;
 	struct frontend *f;
 
-	if (turn)
-		turn->plans++;
+	if (given->turn)
+		given->turn->plans++;
+	for (int i = 0; i < 2; i++) {
+		if (given->tables[i])
+			given->tables[i]->users++;
+	}
 	if (*cell) {
-		release_turn(plan->frontends[*cell - 1].turn);
+		release(&plan->frontends[*cell - 1]);
 	} else {
 		plan->n_frontends++;
 		*cell = plan->n_frontends;
 	}
 	f = &plan->frontends[*cell - 1];
 	f->key = *key;
-	f->key.first = *used;
-	f->turn = turn;
-	if (key->backends)
-		memcpy(plan->backends + *used, backends, key->backends * sizeof(*backends));
-	*used += key->backends;
+	f->key.first = used->backends;
+	f->key.first_source = used->sources;
+	f->turn = given->turn;
+	memcpy(f->tables, given->tables, sizeof(f->tables));
+	if (backends)
+		memcpy(plan->backends + used->backends, given->backends,
+		       backends * sizeof(*given->backends));
+	if (key->sources)
+		memcpy(plan->sources + used->sources, given->sources,
+		       key->sources * sizeof(*given->sources));
+	used->backends += backends;
+	used->sources += key->sources;
+}
+
+/**
+ * same_backends() - Are these the backends that a frontend's table was made of?
+ * @plan:	Plan of @f
+ * @f:		Frontend
+ * @which:	0: the active ones; 1: the others
+ * @backends:	Backends
+ * @count:	Their number
+ *
+ * Return: true if so
+ */
+static bool same_backends(const struct pylb_plan *plan, const struct frontend *f, int which,
+			  const struct pylb_backend *backends, uint32_t count)
+{
+	const struct pylb_backend *own = plan_backends(plan, f) + (which ? f->key.backends : 0);
+
+	if (!f->tables[which] || count != (which ? f->key.other : f->key.backends))
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		if (own[i].address != backends[i].address || own[i].port != backends[i].port ||
+		    own[i].weight != backends[i].weight)
+			return false;
+	}
+	return true;
+}
+
+/**
+ * find_table() - A Maglev table for some backends, made if nobody near has it
+ * @plan:	Plan in the making: the frontend set last is likely of the same Service
+ * @base:	What it follows, or NULL
+ * @before:	The frontend that is replaced, of @base, or NULL
+ * @backends:	Backends, at least one
+ * @count:	Their number
+ *
+ * Return: the table, with a user that is to be released; NULL if there is no memory
+ */
+static struct maglev *find_table(const struct pylb_plan *plan, const struct pylb_plan *base,
+				 const struct frontend *before,
+				 const struct pylb_backend *backends, uint32_t count)
+{
+	struct maglev *found = NULL;
+
+	for (int which = 0; which < 2; which++) {
+		if (before && same_backends(base, before, which, backends, count))
+			found = before->tables[which];
+		if (plan->n_frontends) {
+			const struct frontend *last = &plan->frontends[plan->n_frontends - 1];
+
+			if (same_backends(plan, last, which, backends, count))
+				found = last->tables[which];
+		}
+	}
+	if (!found || found->size != plan->node.maglev_size)
+		return maglev_build(backends, count, plan->node.maglev_size);
+	found->users++;
+	return found;
 }
 
 /**
  * set_frontend() - Give a plan a frontend of the change
  * @plan:	Plan in the making
- * @given:	The frontend
- * @backends:	Its own
+ * @given:	The frontend, without turn and tables
  * @used:	See add_frontend()
- * @before:	The frontend that it takes the place of, or NULL
+ * @base:	What the plan follows, or NULL
+ * @before:	The frontend of @base that it takes the place of, or NULL
  *
  * Return: false if there is no memory
  */
-static bool set_frontend(struct pylb_plan *plan, const struct pylb_frontend *given,
-			 const struct pylb_backend *backends, uint32_t *used,
-			 const struct frontend *before)
+static bool set_frontend(struct pylb_plan *plan, struct given *given, struct used *used,
+			 const struct pylb_plan *base, const struct frontend *before)
 {
-	struct turn *turn = before ? before->turn : NULL;
+	const struct pylb_frontend *key = given->key;
+	bool turns = key->scheduler == PYLB_ROUND_ROBIN ||
+		     key->scheduler == PYLB_WEIGHTED_ROUND_ROBIN, ok = true;
 
-	if (!turn && given->scheduler == PYLB_ROUND_ROBIN) {
-		turn = calloc(1, sizeof(*turn));
-		if (!turn)
+	given->turn = before ? before->turn : NULL;
+	if (!given->turn && turns) {
+		given->turn = calloc(1, sizeof(*given->turn));
+		if (!given->turn)
 			return false;
+		given->turn->at = -1;
 	}
-	add_frontend(plan, given, backends, used, turn);
-	return true;
+	for (int which = 0; which < 2 && key->scheduler == PYLB_MAGLEV; which++) {
+		const struct pylb_backend *first = given->backends + (which ? key->backends : 0);
+		uint32_t count = which ? key->other : key->backends;
+
+		if (!count)
+			continue;
+		given->tables[which] = find_table(plan, base, before, first, count);
+		ok = ok && given->tables[which];
+	}
+	if (ok)
+		add_frontend(plan, given, used);
+	else if (given->turn && !given->turn->plans)
+		free(given->turn);
+	maglev_release(given->tables[0]);
+	maglev_release(given->tables[1]);
+	return ok;
 }
 
 /**
@@ -254,28 +386,35 @@ static void decide_fates(const struct pylb_plan *kept, const struct pylb_change 
 static bool room_for_frontends(struct pylb_plan *plan, const struct pylb_plan *kept,
 			       const struct pylb_change *change, const uint8_t *fates)
 {
-	size_t frontends = change->n_frontends, backends = 0;
+	size_t frontends = change->n_frontends, backends = 0, sources = 0;
 
 	for (uint32_t i = 0; kept && i < kept->n_frontends; i++) {
 		if (fates[i] != STAYS)
 			continue;
 		frontends++;
-		backends += kept->frontends[i].key.backends;
+		backends += (size_t)kept->frontends[i].key.backends + kept->frontends[i].key.other;
+		sources += kept->frontends[i].key.sources;
 	}
 	for (size_t i = 0; i < change->n_frontends; i++) {
 		const struct pylb_frontend *f = &change->frontends[i];
 
-		if (f->first > change->n_backends || f->backends > change->n_backends - f->first)
+		size_t own = (size_t)f->backends + f->other;
+
+		if (f->first > change->n_backends || own > change->n_backends - f->first ||
+		    f->first_source > change->n_sources ||
+		    f->sources > change->n_sources - f->first_source)
 			return false;
-		backends += f->backends;
+		backends += own;
+		sources += f->sources;
 	}
-	if (frontends > MOST_ENTRIES || backends > UINT32_MAX)
+	if (frontends > MOST_ENTRIES || backends > UINT32_MAX || sources > UINT32_MAX)
 		return false;
 	plan->frontend_mask = mask_for(frontends);
 	plan->frontends = malloc((frontends + 1) * sizeof(*plan->frontends));
 	plan->frontend_index = calloc(plan->frontend_mask + 1, sizeof(*plan->frontend_index));
 	plan->backends = malloc((backends + 1) * sizeof(*plan->backends));
-	return plan->frontends && plan->frontend_index && plan->backends;
+	plan->sources = malloc((sources + 1) * sizeof(*plan->sources));
+	return plan->frontends && plan->frontend_index && plan->backends && plan->sources;
 }
 
 /**
@@ -292,7 +431,7 @@ static bool make_frontends(struct pylb_plan *plan, const struct pylb_plan *base,
 			   const struct pylb_plan *kept, const struct pylb_change *change,
 			   uint8_t *fates)
 {
-	uint32_t used = 0;
+	struct used used = { 0, 0 };
 
 	decide_fates(kept, change, fates);
 	if (!room_for_frontends(plan, kept, change, fates))
@@ -300,18 +439,32 @@ static bool make_frontends(struct pylb_plan *plan, const struct pylb_plan *base,
 	for (uint32_t i = 0; kept && i < kept->n_frontends; i++) {
 		const struct frontend *f = &kept->frontends[i];
 
+		struct given given = {
+			.key = &f->key,
+			.backends = plan_backends(kept, f),
+			.sources = plan_sources(kept, f),
+			.turn = f->turn,
+			.tables = { f->tables[0], f->tables[1] },
+		};
+
 		if (fates[i] == STAYS)
-			add_frontend(plan, &f->key, plan_backends(kept, f), &used, f->turn);
+			add_frontend(plan, &given, &used);
 	}
 	for (size_t i = 0; i < change->n_frontends; i++) {
 		const struct pylb_frontend *f = &change->frontends[i];
 		const struct frontend *before = NULL;
+		struct given given;
 
 		if (base)
 			before = plan_frontend(base, f->address, f->port, f->protocol);
 		if (kept && before && fates[before - kept->frontends] == REMOVED)
 			before = NULL;
-		if (!set_frontend(plan, f, change->backends + f->first, &used, before))
+		given = (struct given){
+			.key = f,
+			.backends = change->backends + f->first,
+			.sources = change->sources + f->first_source,
+		};
+		if (!set_frontend(plan, &given, &used, base, before))
 			return false;
 	}
 	return true;
@@ -360,7 +513,7 @@ static void hold(struct pylb_plan *plan, uint32_t address, uint32_t holders)
  */
 static void count_vip(struct pylb_plan *plan, const struct frontend *f, int by)
 {
-	if (f->key.address && !plan_is_own(plan, f->key.address))
+	if (f->key.is_virtual)
 		know(plan, f->key.address)->vips += (uint32_t)by;
 }
 
@@ -474,7 +627,8 @@ void pylb_plan_free(struct pylb_plan *plan)
 	if (!plan)
 		return;
 	for (uint32_t i = 0; i < plan->n_frontends; i++)
-		release_turn(plan->frontends[i].turn);
+		release(&plan->frontends[i]);
+	free(plan->sources);
 	free(plan->frontends);
 	free(plan->frontend_index);
 	free(plan->backends);

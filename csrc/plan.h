@@ -2,15 +2,20 @@
 #ifndef PYLB_PLAN_H
 #define PYLB_PLAN_H
 
+#include "maglev.h"
 #include "peers.h"
 
 /**
- * struct turn - Where a frontend's `rr` has come to; shared by the plans that have it
- * @next:	New flows so far
+ * struct turn - Where a frontend has come to; shared by the plans that have it
+ * @next:	`rr`: new flows so far
+ * @at:		`wrr`: the position chosen last, -1: none yet
+ * @threshold:	`wrr`: the weight that a backend must have
  * @plans:	How many plans refer to it
  */
 struct turn {
 	uint64_t next;
+	int64_t at;
+	uint32_t threshold;
 	uint32_t plans;
 };
 
@@ -18,10 +23,12 @@ struct turn {
  * struct frontend - A frontend as it is loaded
  * @key:	As it was given; @key.first is into the plan's own backends
  * @turn:	NULL if the scheduler takes no turns and never did
+ * @tables:	Maglev's, of the active backends and of the others; NULL: not asked for
  */
 struct frontend {
 	struct pylb_frontend key;
 	struct turn *turn;
+	struct maglev *tables[2];
 };
 
 struct address;
@@ -34,6 +41,7 @@ struct address;
  * @frontend_index:	Hash table by key: 0, or one more than the position in @frontends
  * @frontend_mask:	Its size less 1
  * @backends:	Of all frontends, one frontend's after the other's
+ * @sources:	Prefixes of all frontends, one frontend's after the other's
  * @addresses:	Hash table of what is known by its address alone
  * @address_mask:	Its size less 1
  * @n_known:	How many of its slots are taken
@@ -47,6 +55,7 @@ struct pylb_plan {
 	uint32_t *frontend_index;
 	uint32_t frontend_mask;
 	struct pylb_backend *backends;
+	struct pylb_prefix *sources;
 	struct address *addresses;
 	uint32_t address_mask;
 	uint32_t n_known, n_held;
@@ -56,6 +65,7 @@ struct pylb_plan {
 const struct frontend *plan_frontend(const struct pylb_plan *plan, uint32_t address, uint16_t port,
 				     uint8_t protocol);
 const struct pylb_backend *plan_backends(const struct pylb_plan *plan, const struct frontend *f);
+const struct pylb_prefix *plan_sources(const struct pylb_plan *plan, const struct frontend *f);
 bool plan_is_vip(const struct pylb_plan *plan, uint32_t address);
 bool plan_has_address(const struct pylb_plan *plan, uint32_t address);
 

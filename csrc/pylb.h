@@ -67,6 +67,7 @@ enum pylb_drop {
 	PYLB_DROP_TOO_BIG,
 	PYLB_DROP_BAD_OFFLOAD,
 	PYLB_DROP_NO_PLAN,
+	PYLB_DROP_SOURCE_RANGE,
 	PYLB_DROPS,
 };
 
@@ -107,7 +108,18 @@ enum pylb_timeout {
 };
 
 enum pylb_overlay { PYLB_VXLAN, PYLB_FLANNEL_UDP, PYLB_HOST_GW };
-enum pylb_scheduler { PYLB_RANDOM, PYLB_ROUND_ROBIN };
+/* By IPVS's names, but for the first; see pylb.dataplane.python.balance. */
+enum pylb_scheduler {
+	PYLB_RANDOM,
+	PYLB_ROUND_ROBIN,
+	PYLB_WEIGHTED_ROUND_ROBIN,
+	PYLB_LEAST_CONNECTION,
+	PYLB_WEIGHTED_LEAST_CONNECTION,
+	PYLB_SOURCE_HASH,
+	PYLB_MAGLEV,
+};
+/* As pylb.plan.tables.Others. */
+enum pylb_others { PYLB_NOBODY, PYLB_INSIDE, PYLB_BACKENDS, PYLB_PASSING };
 /* As pylb.plan.tables.FrontendKind. */
 enum pylb_kind {
 	PYLB_CLUSTER_IP = 1,
@@ -126,6 +138,7 @@ struct pylb_node_config {
 	uint32_t service_cidr, service_mask;
 	uint32_t vni;
 	uint32_t mtu;			/* the largest inner packet, bytes */
+	uint32_t maglev_size;		/* slots of a Maglev table, prime, at most 2^24 */
 	uint32_t timeouts[16];		/* seconds, by enum pylb_timeout */
 	uint16_t masquerade_low, masquerade_high;
 	uint8_t masquerade;		/* pods' traffic to the outside: 0 or 1 */
@@ -153,11 +166,20 @@ struct pylb_frontend {
 	uint8_t protocol;
 	uint8_t kind;			/* enum pylb_kind */
 	uint8_t scheduler;		/* enum pylb_scheduler */
-	uint8_t local_only;		/* 0 or 1 */
-	uint16_t reserved;
+	uint8_t others;			/* enum pylb_others */
+	uint8_t local_only, elsewhere;	/* 0 or 1 */
+	uint32_t is_virtual;		/* nobody has the address: 0 or 1 */
 	uint32_t service;		/* the caller's number of its name, below 2^24 */
+	uint32_t affinity;		/* seconds, 0: none */
 	uint32_t first;			/* of its backends, which lie together */
-	uint32_t backends;
+	uint32_t backends;		/* that are active... */
+	uint32_t other;			/* ...and, behind them, for the clients that others says */
+	uint32_t first_source;		/* of the prefixes of whom it serves */
+	uint32_t sources;		/* 0: everyone */
+};
+
+struct pylb_prefix {
+	uint32_t address, mask;
 };
 
 /* A plan, or what changes of one.  Everything named replaces what the base has of it. */
@@ -169,6 +191,8 @@ struct pylb_change {
 	size_t n_frontends;
 	const struct pylb_backend *backends;	/* of these */
 	size_t n_backends;
+	const struct pylb_prefix *sources;	/* of these */
+	size_t n_sources;
 	const struct pylb_frontend *removed;	/* only address, port and protocol are looked at */
 	size_t n_removed;
 	const uint32_t *addresses;		/* that pods and endpoints have... */

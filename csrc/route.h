@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "affinity.h"
 #include "conntrack.h"
 #include "fragments.h"
 #include "icmp.h"
@@ -35,6 +36,7 @@ struct out {
  * @secret:	Keys everything that looks random
  * @table:	Flows
  * @reassembler:	Fragments that wait
+ * @affinity:	What clients were given
  * @counts:	By enum pylb_count
  * @drops:	By enum pylb_drop
  * @dropped:	Called for each drop, or NULL: then they are only counted
@@ -51,6 +53,7 @@ struct pylb_dataplane {
 	uint8_t secret[16];
 	struct table *table;
 	struct reassembler *reassembler;
+	struct affinity *affinity;
 	uint64_t counts[PYLB_COUNTS];
 	uint64_t drops[PYLB_DROPS];
 	lost_fn dropped;

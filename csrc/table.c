@@ -62,7 +62,8 @@ struct table *table_new(const uint8_t *secret, uint32_t max_flows)
 	t->next_id = 1;
 	t->first_dead = UINT64_MAX;
 	t->flows = pages_map(pool_size(max_flows));
-	if (!t->flows || !index_init(&t->index, secret, max_flows) ||
+	t->loads = loads_new();
+	if (!t->flows || !t->loads || !index_init(&t->index, secret, max_flows) ||
 	    !wide_init(&t->wide, max_flows) || !events_init(&t->events)) {
 		table_free(t);
 		return NULL;
@@ -81,6 +82,7 @@ void table_free(struct table *t)
 	index_end(&t->index);
 	wide_end(&t->wide);
 	events_end(&t->events);
+	loads_free(t->loads);
 	free(t);
 }
 
@@ -161,6 +163,28 @@ uint64_t table_want_events(struct table *t, bool wanted)
 	return t->events.lost;
 }
 
+/* Loads */
+
+/**
+ * table_weigh() - Let a balanced flow count for something at its backend
+ * @t:		Table
+ * @slot:	The flow's
+ * @load:	What
+ *
+ * As IPVS has it: a flow that is closing counts for a 256th of an open one.
+ */
+void table_weigh(struct table *t, uint32_t slot, enum flow_load load)
+{
+	static const int64_t units[] = {
+		[LOAD_NONE] = 0, [LOAD_OPEN] = 256, [LOAD_CLOSING] = 1
+	};
+	struct flow *f = &t->flows[slot];
+
+	loads_add(t->loads, f->reply_src, f->reply_sport, f->protocol,
+		  units[load] - units[f->load]);
+	f->load = load & 3;
+}
+
 /* Ends of flows */
 
 /**
@@ -173,6 +197,8 @@ static void retire(struct table *t, uint32_t slot, const uint64_t hashes[2])
 {
 	index_remove(&t->index, hashes[ORIGINAL], slot);
 	index_remove(&t->index, hashes[REPLY], slot);
+	if (t->flows[slot].load != LOAD_NONE)
+		table_weigh(t, slot, LOAD_NONE);
 	t->flows[slot].alive = 0;
 	t->n_alive--;
 }
@@ -236,6 +262,18 @@ static void collect(struct table *t, uint64_t now, uint32_t *budget)
 		for (uint32_t i = 0; i < n; i++)
 			expire(t, slots[i], hashes[i]);
 	} while (n == BATCH);
+}
+
+/**
+ * table_settle() - Stop counting what is dead
+ * @t:		Table
+ * @now:	Nanoseconds
+ */
+void table_settle(struct table *t, uint64_t now)
+{
+	uint32_t budget = UINT32_MAX;
+
+	collect(t, now, &budget);
 }
 
 /**

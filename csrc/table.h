@@ -5,6 +5,7 @@
 #include "events.h"
 #include "flow.h"
 #include "index.h"
+#include "loads.h"
 #include "timers.h"
 #include "wide.h"
 
@@ -15,6 +16,7 @@
  * @timers:	Slots by time
  * @wide:	High parts of counters
  * @events:	What has happened
+ * @loads:	How loaded backends are
  * @max_flows:	The most there may be
  * @n_slots:	How many slots were ever used: those below
  * @free:	First of the free ones among them
@@ -32,6 +34,7 @@ struct table {
 	struct timers timers;
 	struct wide_counters wide;
 	struct events events;
+	struct loads *loads;
 	uint32_t max_flows;
 	uint32_t n_slots;
 	uint32_t free;
@@ -57,6 +60,9 @@ void table_announce(struct table *t, enum pylb_event_kind kind, uint32_t slot, u
 void table_destroy(struct table *t, uint32_t slot, uint64_t now);
 bool table_advance(struct table *t, uint64_t now, uint32_t limit);
 uint64_t table_next_deadline(const struct table *t);
+
+void table_settle(struct table *t, uint64_t now);
+void table_weigh(struct table *t, uint32_t slot, enum flow_load load);
 
 void table_view(const struct table *t, uint32_t slot, uint64_t now, struct pylb_flow *view);
 

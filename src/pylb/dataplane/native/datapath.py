@@ -63,8 +63,7 @@ _COUNTERS = (
 )
 _DROP_COUNTERS = tuple(f"drop_{reason.value}" for reason in DropReason)
 assert len(_COUNTERS) == _lib.PYLB_COUNTS
-# What the core does not know yet does not happen there.
-_UNKNOWN_DROPS = dict.fromkeys(_DROP_COUNTERS[_lib.PYLB_DROPS :], 0)
+assert len(_DROP_COUNTERS) == _lib.PYLB_DROPS
 
 
 class NativeDataplane:

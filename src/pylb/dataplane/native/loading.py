@@ -15,17 +15,32 @@ from typing import Any
 
 from pylb import _core
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Peer, Plan
+from pylb.plan.virtual import is_virtual, machines
 
 _ffi, _lib = _core.ffi, _core.lib
 
-_FRONTEND = struct.Struct("=IHBBBBHIII")
+_FRONTEND = struct.Struct("=IHBBBBBBIIIIIIII")
 _BACKEND = struct.Struct("=IHHI")
 _PEER = struct.Struct("=III6s2x")
-for _name, _layout in (("frontend", _FRONTEND), ("backend", _BACKEND), ("peer", _PEER)):
+_PREFIX = struct.Struct("=II")
+for _name, _layout in (
+    ("frontend", _FRONTEND),
+    ("backend", _BACKEND),
+    ("peer", _PEER),
+    ("prefix", _PREFIX),
+):
     assert _ffi.sizeof(f"struct pylb_{_name}") == _layout.size, _name
 assert array("I").itemsize == 4
 
-_SCHEDULERS = {"random": _lib.PYLB_RANDOM, "rr": _lib.PYLB_ROUND_ROBIN}
+_SCHEDULERS = {
+    "random": _lib.PYLB_RANDOM,
+    "rr": _lib.PYLB_ROUND_ROBIN,
+    "wrr": _lib.PYLB_WEIGHTED_ROUND_ROBIN,
+    "lc": _lib.PYLB_LEAST_CONNECTION,
+    "wlc": _lib.PYLB_WEIGHTED_LEAST_CONNECTION,
+    "sh": _lib.PYLB_SOURCE_HASH,
+    "mh": _lib.PYLB_MAGLEV,
+}
 _OVERLAYS = {
     "vxlan": _lib.PYLB_VXLAN,
     "udp": _lib.PYLB_FLANNEL_UDP,
@@ -45,6 +60,7 @@ class Names:
         self._numbers: dict[str, int] = {}
         self._free: list[int] = []
         self._unused: set[int] = set()
+        self._kept: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -69,6 +85,10 @@ class Names:
             self._numbers[name] = number
         return number
 
+    def keep(self, name: str) -> None:
+        """Never forget the name: what clients were given by it is remembered by its number."""
+        self._kept.add(self.number(name))
+
     def worth_compacting(self, live: int) -> bool:
         """There are many more names than the ``live`` ones."""
         return len(self._numbers) > 2 * live + SLACK
@@ -79,7 +99,7 @@ class Names:
         A dead flow whose DESTROY was not yet told is in no list, so one look is not
         enough; by the next one it has been told.
         """
-        unused = {number for number in self._numbers.values() if number not in used}
+        unused = set(self._numbers.values()) - used - self._kept
         for number in unused & self._unused:
             name = self._names[number]
             assert name is not None
@@ -118,6 +138,7 @@ class Packed:
                 "service_mask": plan.service_cidr.mask,
                 "vni": overlay.vni,
                 "mtu": overlay.mtu,
+                "maglev_size": plan.maglev_size,
                 "timeouts": astuple(plan.timeouts),
                 "masquerade_low": low,
                 "masquerade_high": high,
@@ -136,32 +157,53 @@ class Packed:
         self.change.n_peers = len(packed)
         self.change.set_peers = 1
 
-    def frontends(self, frontends: Iterable[Frontend], names: Names) -> None:
-        """Frontends to set, each with those of its backends that take new flows."""
+    def frontends(self, plan: Plan, frontends: Iterable[Frontend], names: Names) -> None:
+        """Frontends to set, of ``plan``, each with those of its backends that may be chosen."""
         pack_frontend, pack_backend = _FRONTEND.pack, _BACKEND.pack
-        number = names.number
+        number, real = names.number, machines(plan)
         packed: list[bytes] = []
         packed_backends: list[bytes] = []
+        sources: list[bytes] = []
         first = 0
-        for key, kind, service, scheduler, backends, active, local_only, *_ in frontends:
-            for i in active:
+        for frontend in frontends:
+            backends, active, other = frontend.backends, frontend.active, frontend.other
+            for i in active + other if other else active:
                 address, port, weight, local, _ = backends[i]
                 packed_backends.append(pack_backend(address, port, weight, local))
-            count = len(active)
-            turn = _SCHEDULERS[scheduler]
+            first_source = len(sources)
+            sources += [_PREFIX.pack(prefix.address, prefix.mask) for prefix in frontend.sources]
             packed.append(
-                pack_frontend(*key, kind, turn, local_only, 0, number(service), first, count)
+                pack_frontend(
+                    *frontend.key,
+                    frontend.kind,
+                    _SCHEDULERS[frontend.scheduler],
+                    frontend.others,
+                    frontend.local_only,
+                    frontend.elsewhere,
+                    is_virtual(plan, frontend, real),
+                    number(frontend.service),
+                    frontend.affinity,
+                    first,
+                    len(active),
+                    len(other),
+                    first_source,
+                    len(frontend.sources),
+                )
             )
-            first += count
+            if frontend.affinity:
+                names.keep(frontend.service)
+            first += len(active) + len(other)
         change = self.change
         change.frontends = self.array("struct pylb_frontend", b"".join(packed))
         change.n_frontends = len(packed)
         change.backends = self.array("struct pylb_backend", b"".join(packed_backends))
         change.n_backends = first
+        change.sources = self.array("struct pylb_prefix", b"".join(sources))
+        change.n_sources = len(sources)
 
     def removed(self, keys: Iterable[FrontendKey]) -> None:
         """Frontends that are no more."""
-        packed = [_FRONTEND.pack(*key, 0, 0, 0, 0, 0, 0, 0) for key in keys]
+        packed = [_FRONTEND.pack(*key, *[0] * 13) for key in keys]
         self.change.removed = self.array("struct pylb_frontend", b"".join(packed))
         self.change.n_removed = len(packed)
 
@@ -179,17 +221,18 @@ def pack_plan(plan: Plan, names: Names) -> Packed:
     packed.change.whole = 1
     packed.node(plan)
     packed.peers(plan.peers.values())
-    packed.frontends(plan.frontends.values(), names)
+    packed.frontends(plan, plan.frontends.values(), names)
     packed.addresses(plan.addresses)
     return packed
 
 
 def pack_delta(plan: Plan, delta: Delta, names: Names) -> Packed:
     """What a delta without ``replace`` changes; ``plan`` is what it leads to."""
-    packed = Packed()
     if delta.peers:
-        packed.peers(plan.peers.values())
-    packed.frontends((f for f in delta.frontends.values() if f is not None), names)
+        # Which addresses are virtual depends on the peers' own.
+        return pack_plan(plan, names)
+    packed = Packed()
+    packed.frontends(plan, (f for f in delta.frontends.values() if f is not None), names)
     packed.removed(key for key, f in delta.frontends.items() if f is None)
     packed.addresses(delta.addresses)
     return packed

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Maglev's look-up tables (Eisenbud et al., "Maglev: A Fast and Reliable Software Network
+ * Load Balancer", 2016, section 3.4).
+ *
+ * Theory of Operation
+ * ===================
+ *
+ * The C twin of src/pylb/dataplane/python/maglev.py, which specifies the table exactly.
+ * Every backend has its own order of the slots, by a key that is no secret, so that all
+ * nodes have the same table; backends take turns, by weight, each its next free slot.
+ *
+ * Tables are built where plans are, never in the packet path.
+ */
+#include "maglev.h"
+
+#include <stdlib.h>
+
+#include "hash.h"
+
+#define FREE	0xffff
+
+const uint8_t public_key[16] = "pylb.io/balancer";
+
+/**
+ * struct taker - A backend that takes slots
+ * @next:	The slot that it would take next
+ * @skip:	How far apart its slots are
+ * @due:	When it may take the next, in rounds times weight
+ */
+struct taker {
+	uint32_t next, skip;
+	uint64_t due;
+};
+
+/**
+ * hash_place() - Where a backend begins, or how far apart its slots are
+ * @which:	'o' or 's'
+ * @b:		Backend
+ *
+ * Return: 64-bit hash
+ */
+static uint64_t hash_place(uint8_t which, const struct pylb_backend *b)
+{
+	uint8_t bytes[7];
+
+	bytes[0] = which;
+	put32(bytes + 1, b->address);
+	put16(bytes + 5, b->port);
+	return pylb_siphash(public_key, bytes, sizeof(bytes));
+}
+
+/**
+ * fill() - Let backends take turns until no slot is free
+ * @m:		Table, all slots free
+ * @takers:	One for each backend
+ * @backends:	The backends
+ * @count:	Their number
+ */
+static void fill(struct maglev *m, struct taker *takers, const struct pylb_backend *backends,
+		 uint32_t count)
+{
+	uint32_t left = m->size, largest = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (backends[i].weight > largest)
+			largest = backends[i].weight;
+	}
+	for (uint64_t turn = 1;; turn++) {
+		for (uint32_t i = 0; i < count; i++) {
+			struct taker *t = &takers[i];
+
+			if (turn * backends[i].weight < t->due)
+				continue;
+			t->due += largest;
+			while (m->slots[t->next] != FREE)
+				t->next = (t->next + t->skip) % m->size;
+			m->slots[t->next] = (uint16_t)i;
+			if (!--left)
+				return;
+		}
+	}
+}
+
+/**
+ * maglev_build() - A table
+ * @backends:	Backends, each with a weight of 1 or more
+ * @count:	Their number, 1 to 65535
+ * @size:	Slots, a prime
+ *
+ * Return: the table with one user, NULL if there is no memory
+ */
+struct maglev *maglev_build(const struct pylb_backend *backends, uint32_t count, uint32_t size)
+{
+	struct maglev *m = malloc(sizeof(*m) + size * sizeof(m->slots[0]));
+	struct taker *takers = calloc(count, sizeof(*takers));
+
+	if (!m || !takers) {
+		free(m);
+		free(takers);
+		return NULL;
+	}
+	m->users = 1;
+	m->size = size;
+	for (uint32_t i = 0; i < size; i++)
+		m->slots[i] = FREE;
+	for (uint32_t i = 0; i < count; i++) {
+		takers[i].next = (uint32_t)(hash_place('o', &backends[i]) % size);
+		takers[i].skip = (uint32_t)(hash_place('s', &backends[i]) % (size - 1) + 1);
+	}
+	fill(m, takers, backends, count);
+	free(takers);
+	return m;
+}
+
+/**
+ * maglev_release() - One user less
+ * @m:	Table, or NULL
+ */
+void maglev_release(struct maglev *m)
+{
+	if (m && !--m->users)
+		free(m);
+}
