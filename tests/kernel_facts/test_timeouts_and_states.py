@@ -39,12 +39,17 @@ def sysctl_name(field: str) -> str:
 
 
 def short(kernel: Kernel, port: int) -> str:
-    """The next event in short, its timeout rounded up to the tick that it was set by."""
+    """The next event in short, its timeout rounded up to the ten seconds that it was set to.
+
+    The kernel says what is left, in whole seconds: when a tick passes between setting the
+    timeout and telling of it, "UPDATE 29" is a timeout of 30.  All that are set here are tens.
+    """
     kind, flow = (event := kernel.event(port)).kind, event.flow
     assert kind is not None
     words = [kind.value, flow.state]
     if kind is not EventKind.DESTROY:
-        words.append(str(flow.timeout))
+        assert flow.timeout is not None
+        words.append(str(-(-flow.timeout // 10) * 10))
     words += ["assured"] * flow.assured + ["unreplied"] * (not flow.seen_reply)
     return " ".join(word for word in words if word)
 
@@ -245,7 +250,8 @@ def test_a_protocol_without_a_tracker_of_its_own(kernel: Kernel) -> None:
     kernel.right.receive(lambda packet: packet[9] == 99)
     told = kernel.event(0)
     assert told.kind is EventKind.NEW
-    assert (told.flow.original.protocol, told.flow.timeout) == (99, 600)
+    assert told.flow.original.protocol == 99
+    assert close_to(told.flow.timeout, 600)
     assert (told.flow.original.sport, told.flow.original.dport) == (0, 0)
 
 

@@ -117,6 +117,14 @@ class TestNames:
         assert names.number("d") == 2
         assert (names[0], names[1], names[2]) == ("a", "b", "d")
 
+    def test_a_forgotten_name_is_empty(self) -> None:
+        """It raised, and with it went all events that were fetched together."""
+        names = Names()
+        number = names.number("a/b")
+        names.compact(set())
+        names.compact(set())
+        assert names[number] == ""
+
     def test_a_name_that_is_used_again_in_between_stays(self) -> None:
         names = Names()
         names.number("a")
