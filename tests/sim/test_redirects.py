@@ -13,8 +13,6 @@ from tests.sim.cluster import Cluster
 from tests.sim.test_sources import converse, machine, serve
 from tests.sim.world import INTERNET, NODE1, PODS, TUNNEL1, VIP, A, B, policy, web
 
-pytestmark = pytest.mark.python_only
-
 PORT = 8000
 KEY = ("default", "r")
 

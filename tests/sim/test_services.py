@@ -32,8 +32,6 @@ from tests.sim.world import (
     with_endpoints,
 )
 
-pytestmark = pytest.mark.python_only
-
 KEY = ("default", "web")
 LOCAL = TrafficPolicy.LOCAL
 

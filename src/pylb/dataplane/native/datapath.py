@@ -160,8 +160,7 @@ class NativeDataplane:
             "max_flows": table[1],
             "early_drop": table[2],
             "generation": self.generation,
-            **dict(zip(_DROP_COUNTERS, drops, strict=False)),
-            **_UNKNOWN_DROPS,
+            **dict(zip(_DROP_COUNTERS, drops, strict=True)),
         }
 
     # Events, of the calls below and of the pump
