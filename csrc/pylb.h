@@ -29,6 +29,15 @@ uint16_t pylb_check_update32(uint16_t check, uint32_t old_word, uint32_t new_wor
 /* RFC 9293: one's-complement sum of an IPv4 pseudo-header, folded, not complemented. */
 uint16_t pylb_pseudo_sum(uint32_t src, uint32_t dst, uint8_t protocol, uint16_t length);
 
+/* CRC32c of len bytes behind others, whose CRC is initial (0: there are none). */
+uint32_t pylb_crc32c(const uint8_t *data, size_t len, uint32_t initial);
+
+/* The same without the processor's help. */
+uint32_t pylb_crc32c_portable(const uint8_t *data, size_t len, uint32_t initial);
+
+/* The CRC after a 32-bit word changed; length: bytes from its first on, 4 to 65535. */
+uint32_t pylb_crc32c_update(uint32_t crc, uint32_t old_word, uint32_t new_word, uint32_t length);
+
 /* SipHash-2-4 of len bytes under a 16-byte key. */
 uint64_t pylb_siphash(const uint8_t *key, const uint8_t *data, size_t len);
 
@@ -104,6 +113,14 @@ enum pylb_timeout {
 	PYLB_GRE,
 	PYLB_GRE_STREAM,
 	PYLB_GENERIC,
+	PYLB_SCTP_CLOSED,
+	PYLB_SCTP_COOKIE_WAIT,
+	PYLB_SCTP_COOKIE_ECHOED,
+	PYLB_SCTP_ESTABLISHED,
+	PYLB_SCTP_SHUTDOWN_SENT,
+	PYLB_SCTP_SHUTDOWN_RECD,
+	PYLB_SCTP_SHUTDOWN_ACK_SENT,
+	PYLB_SCTP_HEARTBEAT_SENT,
 	PYLB_TIMEOUTS,
 };
 
@@ -139,7 +156,7 @@ struct pylb_node_config {
 	uint32_t vni;
 	uint32_t mtu;			/* the largest inner packet, bytes */
 	uint32_t maglev_size;		/* slots of a Maglev table, prime, at most 2^24 */
-	uint32_t timeouts[16];		/* seconds, by enum pylb_timeout */
+	uint32_t timeouts[24];		/* seconds, by enum pylb_timeout */
 	uint16_t masquerade_low, masquerade_high;
 	uint8_t masquerade;		/* pods' traffic to the outside: 0 or 1 */
 	uint8_t overlay;		/* enum pylb_overlay */
@@ -219,7 +236,7 @@ struct pylb_flow {
 	uint16_t sport, dport;
 	uint16_t reply_sport, reply_dport;
 	uint8_t protocol;
-	uint8_t state;			/* TCP's, by pylb.dataplane.python.tcp.State */
+	uint8_t state;			/* TCP's or SCTP's, by State in pylb.dataplane.python */
 	uint8_t seen_reply, assured, balanced;
 };
 

@@ -24,7 +24,7 @@ from pylb.plan.tables import (
 from pylb.wire import tcp as wire
 from tests.dataplanes import DATAPLANES, AnyDataplane
 from tests.kernel_facts.kernel import Kernel
-from tests.unit.dataplane.net import SECRET, ip
+from tests.unit.dataplane.net import SECRET, TCP, ip
 
 CLIENT, SERVER, VIP = ip("10.1.0.2"), ip("10.2.0.2"), ip("10.96.0.10")
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
@@ -81,8 +81,11 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.dataplane = DATAPLANES[self.name](SECRET)
-        self.dataplane.load(plan(), 0)
+        self.dataplane.load(self.plan(), 0)
         self.started = time.monotonic_ns()
+
+    def plan(self) -> Plan:
+        return plan(TCP)
 
     def go(self, *steps: Step) -> None:
         """Send each segment through both, and hold the outcomes against each other."""
@@ -106,26 +109,34 @@ class Walk:
         if step.seq == 0 and not step.flags & RST:
             own.next = (own.next + occupied) & 0xFFFFFFFF
             other.expects = own.next
+        self.through(step.client, raw, str(step))
+
+    def through(
+        self, client: bool, raw: bytes, told: str, reason: DropReason = DropReason.INVALID_STATE
+    ) -> None:
+        """Send a packet through both; ``reason`` is ours when the kernel finds it invalid."""
         sent, received = self.kernel.left, self.kernel.right
-        if not step.client:
+        if not client:
             sent, received = received, sent
         drain(received._descriptor)
         drain(sent._descriptor)
         sent.send(raw)
         theirs = read(received._descriptor)
         out = self.dataplane.process([Packet(NODE_TUN, raw)], time.monotonic_ns() - self.started)
-        self.history.append(str(step))
+        self.history.append(told)
         self._compare_packets(
-            step, theirs, [p.data for p in out.sent], [d.reason for d in out.dropped]
+            theirs, raw, [p.data for p in out.sent], ([d.reason for d in out.dropped], [reason])
         )
         self._compare_flows()
 
     def _compare_packets(
-        self, step: Step, theirs: bytes | None, ours: list[bytes], dropped: list[DropReason]
+        self,
+        theirs: bytes | None,
+        raw: bytes,
+        ours: list[bytes],
+        dropped: tuple[list[DropReason], list[DropReason]],
     ) -> None:
-        translated = theirs is not None and (
-            theirs[12:20] != (wire_pair(CLIENT, VIP) if step.client else wire_pair(SERVER, CLIENT))
-        )
+        translated = theirs is not None and theirs[12:20] != raw[12:20]
         if translated:
             assert theirs is not None
             assert [without_ttl(p) for p in ours] == [without_ttl(theirs)], self._told(
@@ -137,7 +148,8 @@ class Walk:
             assert [without_ttl(p) for p in ours] == [without_ttl(theirs)], self._told(told)
         else:
             # The kernel lets INVALID packets pass untranslated; ours are dropped by name.
-            assert dropped == [DropReason.INVALID_STATE], self._told(f"dropped: {dropped}")
+            found, expected = dropped
+            assert found == expected, self._told(f"dropped: {dropped}")
 
     def _compare_flows(self) -> None:
         theirs = self.kernel.flow(self.port)
@@ -161,10 +173,6 @@ def described(flow: FlowView | None) -> str:
     return f"{flow.state} reply={flow.seen_reply} assured={flow.assured}"
 
 
-def wire_pair(src: int, dst: int) -> bytes:
-    return src.to_bytes(4, "big") + dst.to_bytes(4, "big")
-
-
 def without_ttl(packet: bytes) -> bytes:
     """A packet less its TTL and header checksum: it went through two forwards, or none."""
     return packet[:8] + packet[9:10] + packet[12:]
@@ -182,9 +190,9 @@ def read(descriptor: int, wait: float = 0.05) -> bytes | None:
     return os.read(descriptor, 65536) if ready else None
 
 
-def plan() -> Plan:
+def plan(protocol: int) -> Plan:
     """One Service whose one backend is local, as the kernel's rules have it."""
-    key = FrontendKey(VIP, 80, 6)
+    key = FrontendKey(VIP, 80, protocol)
     frontend = Frontend(
         key,
         FrontendKind.CLUSTER_IP,

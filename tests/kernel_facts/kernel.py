@@ -3,7 +3,7 @@
     left (10.1.0.0/24) ─ TUN ─ [ a network namespace: nft, conntrack ] ─ TUN ─ right (everything else)
 
 Packets are written to one TUN and come out of the other, so that no TCP stack
-has a say.  10.96.0.10:80/tcp is translated to 10.2.0.2:8080, and whatever goes
+has a say.  10.96.0.10:80, TCP and SCTP, is translated to 10.2.0.2:8080, and whatever goes
 to 10.2.0.9 gets 10.2.0.1 as its source.
 """  # noqa: E501
 
@@ -45,6 +45,7 @@ table ip pylb_facts {
     chain pre {
         type nat hook prerouting priority -100;
         ip daddr 10.96.0.10 tcp dport 80 dnat to 10.2.0.2:8080;
+        ip daddr 10.96.0.10 sctp dport 80 dnat to 10.2.0.2:8080;
     }
     chain post {
         type nat hook postrouting priority 100;

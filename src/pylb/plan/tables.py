@@ -150,7 +150,7 @@ class Timeouts:
     """Conntrack timeouts in seconds, by the names of Linux's sysctls.
 
     Defaults are the kernel's: nf_conntrack_proto_tcp.c, _udp.c, _icmp.c, _gre.c,
-    _generic.c.
+    _generic.c, _sctp.c.
     """
 
     tcp_syn_sent: int = 120
@@ -169,6 +169,14 @@ class Timeouts:
     gre: int = 30
     gre_stream: int = 180
     generic: int = 600
+    sctp_closed: int = 10
+    sctp_cookie_wait: int = 3
+    sctp_cookie_echoed: int = 3
+    sctp_established: int = 210
+    sctp_shutdown_sent: int = 3
+    sctp_shutdown_recd: int = 3
+    sctp_shutdown_ack_sent: int = 3
+    sctp_heartbeat_sent: int = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The Internet checksum (RFC 1071) and its incremental update (RFC 1624), in C.
+"""The Internet checksum (RFC 1071), SCTP's CRC32c, and their incremental updates, in C.
 
 `pylb.wire.pure` has the same functions in Python, to read and to test against.
 """
@@ -48,3 +48,25 @@ def pseudo_sum(src: int, dst: int, protocol: int, length: int) -> int:
 def udp_check(check: int) -> int:
     """A checksum as UDP writes it: 0 means "none" there, so 0 becomes 0xFFFF (RFC 768)."""
     return check or 0xFFFF
+
+
+def crc32c(data: Buffer, initial: int = 0) -> int:
+    """The CRC32c of ``data`` (RFC 9260 appendix A); SCTP writes its lowest byte first.
+
+    ``initial`` is the CRC of what comes before ``data``.
+    """
+    return int(_lib.pylb_crc32c(_from_buffer(data), len(data), initial))
+
+
+def crc32c_update(crc: int, old: int, new: int, length: int) -> int:
+    """The CRC after a 32-bit word changed from ``old`` to ``new``; a wrong CRC stays as wrong.
+
+    ``length`` is the bytes that the CRC covers from the word's first on, 4 to 65535.
+    """
+    return int(_lib.pylb_crc32c_update(crc, old, new, length))
+
+
+def sctp_checksum(body: Buffer) -> int:
+    """What is right for an SCTP packet of at least 12 bytes, whatever its field says."""
+    crc = crc32c(bytes(4), crc32c(body[:8]))
+    return crc32c(body[12:], crc)

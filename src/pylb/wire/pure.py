@@ -48,6 +48,22 @@ def pseudo_sum(src: int, dst: int, protocol: int, length: int) -> int:
     return ones_sum(struct.pack(">IIBBH", src, dst, 0, protocol, length))
 
 
+def crc32c(data: bytes, initial: int = 0) -> int:
+    """Bit by bit, the lowest first; the polynomial's bits are in the same order."""
+    crc = initial ^ 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def crc32c_update(crc: int, old: int, new: int, length: int) -> int:
+    """A CRC is linear: it changes by that of the difference, less that of as many zeros."""
+    difference = (old ^ new).to_bytes(4, "big").ljust(length, b"\0")
+    return crc ^ crc32c(difference) ^ crc32c(bytes(length))
+
+
 def siphash(key: bytes, data: bytes) -> int:
     """SipHash-2-4: two rounds for each 8 bytes, four at the end."""
     k0, k1 = (int.from_bytes(key[i : i + 8], "little") for i in (0, 8))

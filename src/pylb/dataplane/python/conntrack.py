@@ -5,7 +5,7 @@ what an answer looks like before it is translated back, so it alone says how the
 flow is translated: a packet in the original direction is rewritten to the
 inverse of ``reply``, one in the reply direction to the inverse of ``original``.
 Source: Linux ``nf_conntrack_core.c``, ``nf_conntrack_proto_udp.c``, ``_icmp.c``,
-``_gre.c``, ``_generic.c``; TCP is in `pylb.dataplane.python.tcp`.
+``_gre.c``, ``_generic.c``; TCP is in `pylb.dataplane.python.tcp`, SCTP in ``sctp``.
 
 Times are nanoseconds.  A flow is dead when now >= its deadline.  Deadlines sit
 in a heap whose entries are let go stale: an entry that comes up too early is put
@@ -31,8 +31,17 @@ from pylb.dataplane.base import (
     FlowTuple,
     FlowView,
 )
-from pylb.dataplane.python import tcp
-from pylb.dataplane.python.packet import GRE, ICMP, ICMP_REQUESTS, TCP, UDP, Parsed, invert
+from pylb.dataplane.python import sctp, tcp
+from pylb.dataplane.python.packet import (
+    GRE,
+    ICMP,
+    ICMP_REQUESTS,
+    SCTP,
+    TCP,
+    UDP,
+    Parsed,
+    invert,
+)
 from pylb.plan.tables import Frontend, Timeouts
 
 ORIGINAL, REPLY = 0, 1
@@ -77,6 +86,7 @@ class Flow:
         "reply",
         "rewrite_original",
         "rewrite_reply",
+        "sctp",
         "seconds",
         "seen_reply",
         "started",
@@ -99,6 +109,7 @@ class Flow:
         self.packets = [0, 0]
         self.bytes = [0, 0]
         self.tcp: tcp.Tracker | None = None
+        self.sctp: sctp.Tracker | None = None
         self.frontend: Frontend | None = None
         self.backend: tuple[int, int] | None = None
         self.generation = 0
@@ -109,6 +120,20 @@ class Flow:
         """Some address or port changes on the way."""
         return self.rewrite_original is not None
 
+    @property
+    def state(self) -> str:
+        """TCP's or SCTP's state by the kernel's name, "" for other protocols."""
+        if self.tcp:
+            return tcp.state_name(self.tcp.state)
+        return sctp.state_name(self.sctp.state) if self.sctp else ""
+
+    @property
+    def closing(self) -> bool:
+        """It counts as inactive for IPVS: TCP that is ending, SCTP that is not established."""
+        if self.sctp:
+            return self.sctp.state != sctp.State.ESTABLISHED
+        return self.tcp is not None and self.tcp.state not in _OPEN_STATES
+
     def view(self, now: int) -> FlowView:
         """The flow as it is now."""
         return FlowView(
@@ -116,7 +141,7 @@ class Flow:
             original=self.original,
             reply=self.reply,
             timeout=max(0, (self.deadline - now) // SECOND),
-            state=tcp.state_name(self.tcp.state) if self.tcp else "",
+            state=self.state,
             seen_reply=self.seen_reply,
             assured=self.assured,
             packets=(self.packets[0], self.packets[1]),
@@ -287,8 +312,7 @@ class Table:
 
     def weigh(self, flow: Flow) -> None:
         """Let a balanced flow count for what it is now: open (or without states), or closing."""
-        closing = flow.tcp is not None and flow.tcp.state not in _OPEN_STATES
-        self._count(flow, _CLOSING_LOAD if closing else _OPEN_LOAD)
+        self._count(flow, _CLOSING_LOAD if flow.closing else _OPEN_LOAD)
 
     def _count(self, flow: Flow, units: int) -> None:
         assert flow.backend is not None
@@ -330,6 +354,8 @@ def may_open(packet: Parsed) -> bool:
     """True when a packet without a flow may start one."""
     if packet.protocol == TCP:
         return tcp.opens(tcp.parse(packet.data, packet.l4, len(packet.data)))
+    if packet.protocol == SCTP:
+        return sctp.opens(sctp.parse(packet.data, packet.l4))
     if packet.protocol == ICMP:
         return (packet.dport >> 8) in ICMP_REQUESTS
     return True
@@ -367,6 +393,15 @@ def track(
             changed = True
         if verdict is tcp.Verdict.ACCEPT:
             table.renew(flow, flow.tcp.timeout, now)
+    elif packet.protocol == SCTP:
+        verdict, changed = _track_sctp(table, flow, packet, direction, now, times)
+        if verdict is tcp.Verdict.REOPEN:
+            table.destroy(flow, now)
+            return verdict
+        if verdict is tcp.Verdict.INVALID:
+            if changed:
+                table.announce(EventKind.UPDATE, flow, now)
+            return verdict
     else:
         verdict = tcp.Verdict.ACCEPT
         seconds = _plain_timeout(flow, packet.protocol, now, times)
@@ -388,6 +423,26 @@ def track(
     elif changed:
         table.announce(EventKind.UPDATE, flow, now)
     return tcp.Verdict.IGNORE if verdict is tcp.Verdict.IGNORE else tcp.Verdict.ACCEPT
+
+
+def _track_sctp(
+    table: Table, flow: Flow, packet: Parsed, direction: int, now: int, times: Timeouts
+) -> tuple[tcp.Verdict, bool]:
+    """Let a packet act on an association's state and timeout; "changed" is worth an event."""
+    message = sctp.parse(packet.data, packet.l4)
+    if flow.sctp is None:
+        flow.sctp = sctp.Tracker(message)
+    before = flow.sctp.state
+    verdict, established = flow.sctp.track(message, direction, flow.seen_reply, times)
+    changed = flow.sctp.state != before
+    if changed and flow.load:
+        table.weigh(flow)
+    if established and not flow.assured:
+        table.assure(flow)
+        changed = True
+    if verdict is tcp.Verdict.ACCEPT:
+        table.renew(flow, flow.sctp.timeout, now)
+    return verdict, changed
 
 
 def _is_stream(flow: Flow, protocol: int, now: int) -> bool:

@@ -26,7 +26,7 @@ from pylb.dataplane.base import (
     Packet,
     TunPort,
 )
-from pylb.dataplane.python import icmp, nat, overlay
+from pylb.dataplane.python import icmp, nat, overlay, sctp
 from pylb.dataplane.python.balance import COUNTS_LOAD, Balancer
 from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, may_open, track
 from pylb.dataplane.python.fragments import Reassembler, split
@@ -35,9 +35,10 @@ from pylb.dataplane.python.loaded import Loaded
 from pylb.dataplane.python.packet import (
     DONT_FRAGMENT,
     REDIRECT,
+    SCTP,
     TCP,
-    UDP,
     UNREACHABLE,
+    WITH_PORTS,
     Malformed,
     Parsed,
     invert,
@@ -207,6 +208,8 @@ class PythonDataplane:
         ):
             if job.packet.protocol == TCP:
                 self._reset(loaded, job, flow, direction, now, out)
+            elif job.packet.protocol == SCTP and not self._begins(job.packet, direction):
+                self._abort(loaded, job, flow, direction, now, out)
             else:
                 self._table.destroy(flow, now)
                 self._first(loaded, job, now, out)
@@ -226,14 +229,14 @@ class PythonDataplane:
     def _still_served(self, loaded: Loaded, flow: Flow, direction: int) -> bool:
         """The plan has changed: may the flow stay with its backend?
 
-        TCP stays until nothing has the backend's address any more.  UDP moves as
+        TCP and SCTP stay until nothing has the backend's address any more.  UDP moves as
         soon as the backend takes no new flows, with the client's next packet; what
         the backend still had to say is let through.
         """
         assert flow.frontend is not None
         assert flow.backend is not None
         frontend = loaded.plan.frontends.get(flow.frontend.key)
-        if flow.original.protocol == TCP:
+        if flow.original.protocol in (TCP, SCTP):
             served = flow.backend[0] in loaded.plan.addresses
         elif direction == REPLY:
             return True
@@ -267,13 +270,34 @@ class PythonDataplane:
         self._table.destroy(flow, now)
         self._drop(DropReason.BACKEND_GONE, job.origin, out)
 
+    def _begins(self, packet: Parsed, direction: int) -> bool:
+        """A client's INIT: it asks for a new association, which any backend may have."""
+        return direction == ORIGINAL and sctp.parse(packet.data, packet.l4).begins
+
+    def _abort(
+        self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
+    ) -> None:
+        """The backend of an association is gone: abort it at both ends and forget the flow.
+
+        Each ABORT shows the tag that its receiver chose, else it would not be believed.
+        """
+        self._counters["reset"] += 1
+        packet = job.packet
+        assert flow.sctp is not None
+        far = invert(flow.reply if direction == ORIGINAL else flow.original)
+        tags = (flow.sctp.tags[1 - direction], flow.sctp.tags[direction])
+        for answer in sctp.aborts(sctp.parse(packet.data, packet.l4), packet.tuple, far, tags):
+            self._emit(loaded, parse(answer), out)
+        self._table.destroy(flow, now)
+        self._drop(DropReason.BACKEND_GONE, job.origin, out)
+
     def _first(self, loaded: Loaded, job: _Job, now: int, out: Output) -> None:
         """A packet without a flow: a Service's, a pod's, or none of our business."""
         plan, packet = loaded.plan, job.packet
         src, dst = packet.src, packet.dst
         if job.from_tun:
             frontend = None
-            if packet.protocol in (TCP, UDP):
+            if packet.protocol in WITH_PORTS:
                 key = FrontendKey(dst, packet.dport, packet.protocol)
                 frontend = plan.frontends.get(key)
             if frontend is not None:

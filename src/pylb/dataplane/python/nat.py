@@ -27,7 +27,7 @@ from pylb.dataplane.base import FlowTuple
 from pylb.dataplane.python import tcp
 from pylb.dataplane.python.balance import tuple_bytes
 from pylb.dataplane.python.conntrack import Table
-from pylb.dataplane.python.packet import ICMP, TCP, UDP, invert
+from pylb.dataplane.python.packet import ICMP, TCP, WITH_PORTS, invert
 from pylb.plan.tables import Backend, Frontend, FrontendKind, Plan
 from pylb.wire.hash import siphash
 
@@ -112,11 +112,11 @@ def reply_tuple(
     """
     address, port = destination
     base = FlowTuple(source.address, address, original.protocol, original.sport, original.dport)
-    if original.protocol in (TCP, UDP):
+    if original.protocol in WITH_PORTS:
         base = base._replace(dport=port)
     if source.ports is None and table.taken(invert(base), now) is None:
         return invert(base)
-    if original.protocol not in (TCP, UDP, ICMP):
+    if original.protocol not in WITH_PORTS and original.protocol != ICMP:
         wanted = invert(base)
         return wanted if table.taken(wanted, now) is None else None
 

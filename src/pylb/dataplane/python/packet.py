@@ -2,7 +2,7 @@
 
 `parse` either gives a :class:`Parsed` or raises :class:`Malformed` with the
 reason for the drop.  What is on the wire is big-endian; every attribute here is
-an integer in host order.  RFC 791, 792, 768, 9293, 2784 and 2637.
+an integer in host order.  RFC 791, 792, 768, 9293, 9260, 2784 and 2637.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pylb.dataplane.base import DropReason, FlowTuple, Packet
 from pylb.wire import checksum
 
-ICMP, TCP, UDP, GRE = 1, 6, 17, 47
+ICMP, TCP, UDP, GRE, SCTP = 1, 6, 17, 47, 132
+WITH_PORTS = frozenset((TCP, UDP, SCTP))
+"""Protocols whose flows have ports that may be translated."""
 
 ECHO_REPLY, UNREACHABLE, SOURCE_QUENCH, REDIRECT, ECHO = 0, 3, 4, 5, 8
 TIME_EXCEEDED, PARAMETER_PROBLEM = 11, 12
@@ -28,6 +30,8 @@ _IP = struct.Struct(">BBHHHBBHII")
 _PORTS = struct.Struct(">HH")
 _WORD = struct.Struct(">H")
 _LONG = struct.Struct(">I")
+_CRC = struct.Struct("<I")
+_SCTP_HEADER, _SCTP_CRC_AT = 12, 8
 
 
 class Malformed(Exception):
@@ -93,6 +97,9 @@ class Parsed:
         body = memoryview(self.data)[self.l4 :]
         if self.protocol == ICMP:
             return checksum.checksum(body) == 0
+        if self.protocol == SCTP:
+            (crc,) = _CRC.unpack_from(body, _SCTP_CRC_AT)
+            return bool(crc == checksum.sctp_checksum(body))
         if self.protocol == UDP and self.data[self.l4 + 6 : self.l4 + 8] == b"\0\0":
             return True
         if self.protocol in (TCP, UDP):
@@ -114,7 +121,8 @@ class Parsed:
     def rewrite(self, to: FlowTuple) -> None:
         """Make the packet's addresses, ports or ICMP identifier those of ``to``.
 
-        Checksums are updated incrementally (RFC 1624), so that a bad one stays bad.
+        Checksums are updated incrementally (RFC 1624; SCTP's is linear, too), so that a
+        bad one stays bad.
         """
         data = self.data
         l4_at = self._l4_checksum_at()
@@ -136,10 +144,12 @@ class Parsed:
                 l4_check = checksum.update16(l4_check, self.sport, to.sport)
                 _WORD.pack_into(data, self.l4 + 4, to.sport)
                 self.sport = to.sport
-        elif self.protocol in (TCP, UDP) and (to.sport, to.dport) != (self.sport, self.dport):
+        elif self.protocol in WITH_PORTS and (to.sport, to.dport) != (self.sport, self.dport):
+            old, new = self.sport << 16 | self.dport, to.sport << 16 | to.dport
             if update_l4:
-                old = self.sport << 16 | self.dport
-                l4_check = checksum.update32(l4_check, old, to.sport << 16 | to.dport)
+                l4_check = checksum.update32(l4_check, old, new)
+            elif self.protocol == SCTP:
+                self._update_crc(old, new)
             _PORTS.pack_into(data, self.l4, to.sport, to.dport)
             self.sport, self.dport = to.sport, to.dport
         if update_l4:
@@ -147,8 +157,19 @@ class Parsed:
                 l4_check = 0xFFFF
             _WORD.pack_into(data, l4_at, l4_check)
 
+    def _update_crc(self, old: int, new: int) -> None:
+        """Mend SCTP's checksum for other ports: it covers them, but no addresses.
+
+        How far it reaches the IP header says, for a quotation may be cut off.
+        """
+        length = _WORD.unpack_from(self.data, 2)[0] - self.l4
+        at = self.l4 + _SCTP_CRC_AT
+        if length >= _SCTP_HEADER and at + _CRC.size <= len(self.data):
+            (crc,) = _CRC.unpack_from(self.data, at)
+            _CRC.pack_into(self.data, at, checksum.crc32c_update(crc, old, new, length))
+
     def _l4_checksum_at(self) -> int:
-        """Offset of the transport checksum, 0 when there is none in the bytes at hand."""
+        """Offset of the 16-bit transport checksum, 0 when there is none in the bytes at hand."""
         at = self.l4 + {TCP: 16, UDP: 6, ICMP: 2}.get(self.protocol, -self.l4)
         return at if at and at + 2 <= len(self.data) else 0
 
@@ -208,6 +229,8 @@ def parse_transport(packet: Parsed) -> None:
         ok = length >= 20 and 20 <= (data[l4 + 12] >> 4) * 4 <= length
     elif packet.protocol == UDP:
         ok = length >= 8 and 8 <= _WORD.unpack_from(data, l4 + 4)[0] <= length
+    elif packet.protocol == SCTP:
+        ok = length >= _SCTP_HEADER
     elif packet.protocol == ICMP:
         ok = length >= 8
     elif packet.protocol == GRE:
@@ -221,7 +244,7 @@ def parse_transport(packet: Parsed) -> None:
 
 def _read_ports(packet: Parsed) -> None:
     data, l4 = packet.data, packet.l4
-    if packet.protocol in (TCP, UDP):
+    if packet.protocol in WITH_PORTS:
         packet.sport, packet.dport = _PORTS.unpack_from(data, l4)
     elif packet.protocol == ICMP:
         packet.sport = _WORD.unpack_from(data, l4 + 4)[0]
