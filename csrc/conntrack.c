@@ -7,7 +7,7 @@
  *
  * The C twin of src/pylb/dataplane/python/conntrack.py, whose class Table is in table.c.
  * Source: Linux nf_conntrack_core.c, nf_conntrack_proto_udp.c, _icmp.c, _gre.c,
- * _generic.c; TCP is in tcp.c.
+ * _generic.c; TCP is in tcp.c, SCTP in sctp.c.
  *
  * A super-packet acts once, as its segments together would, and counts as all of them.
  */
@@ -29,6 +29,8 @@ bool may_open(const struct packet *p)
 
 	if (p->tuple.protocol == PROTO_TCP)
 		return tcp_opens(p);
+	if (p->tuple.protocol == PROTO_SCTP)
+		return sctp_opens(p);
 	if (p->tuple.protocol == PROTO_ICMP)
 		return type < 32 && requests >> type & 1;
 	return true;
@@ -99,6 +101,48 @@ static enum verdict track_tcp(struct table *t, uint32_t slot, const struct packe
 }
 
 /**
+ * track_sctp() - Let a packet act on its association's state and timeout
+ * @t:		Table
+ * @slot:	The flow's
+ * @p:		Packet
+ * @direction:	Its direction
+ * @fresh:	The flow was made for it
+ * @now:	Nanoseconds
+ * @timeouts:	By enum pylb_timeout, seconds
+ * @changed:	Set when there is something to tell of, also of an invalid packet
+ *
+ * Return: enum verdict
+ */
+static enum verdict track_sctp(struct table *t, uint32_t slot, const struct packet *p,
+			       int direction, bool fresh, uint64_t now, const uint32_t *timeouts,
+			       bool *changed)
+{
+	struct flow *f = table_flow(t, slot);
+	struct sctp_context c = {
+		.sctp = &f->sctp,
+		.state = f->state,
+		.seen_reply = f->seen_reply,
+	};
+	enum verdict verdict;
+	uint8_t before;
+
+	if (fresh)
+		sctp_start(&c, p);
+	before = c.state;
+	verdict = sctp_track(&c, p, direction, timeouts);
+	f->state = c.state & 0xfu;
+	*changed = c.state != before;
+	if (c.established && !f->assured) {
+		*changed = true;
+		/* Not every packet that does this renews the timeout. */
+		table_retain(t, slot, now);
+	}
+	if (verdict == VERDICT_ACCEPT)
+		table_renew(t, slot, c.timeout, now);
+	return verdict;
+}
+
+/**
  * track_plain() - Renew the timeout of a flow without a state machine
  * @t:		Table
  * @slot:	The flow's
@@ -135,13 +179,16 @@ static bool track_plain(struct table *t, uint32_t slot, uint64_t now, const uint
 }
 
 /**
- * is_open() - Is a flow opening or open?
+ * is_open() - Does a flow count as active for IPVS?
  * @f:	Flow
  *
- * Return: true if so, and for protocols without states
+ * Return: true for TCP that is opening or open, SCTP that is established, and protocols
+ * without states
  */
 static bool is_open(const struct flow *f)
 {
+	if (f->protocol == PROTO_SCTP)
+		return f->state == SCTP_ESTABLISHED;
 	return f->state <= TCP_ESTABLISHED || f->state == TCP_SYN_SENT2;
 }
 
@@ -168,10 +215,18 @@ enum verdict track(struct table *t, uint32_t slot, const struct packet *p, int d
 
 	if (f->protocol == PROTO_TCP)
 		verdict = track_tcp(t, slot, p, direction, fresh, now, timeouts, &changed);
+	else if (f->protocol == PROTO_SCTP)
+		verdict = track_sctp(t, slot, p, direction, fresh, now, timeouts, &changed);
 	else
 		changed = track_plain(t, slot, now, timeouts);
 	if (verdict == VERDICT_REOPEN)
 		table_destroy(t, slot, now);
+	if (verdict == VERDICT_INVALID && f->protocol == PROTO_SCTP && changed) {
+		/* What its first chunks did stays done. */
+		if (f->load != LOAD_NONE)
+			table_weigh(t, slot, is_open(f) ? LOAD_OPEN : LOAD_CLOSING);
+		table_announce(t, PYLB_UPDATE, slot, now);
+	}
 	if (verdict == VERDICT_REOPEN || verdict == VERDICT_INVALID)
 		return verdict;
 

@@ -14,7 +14,7 @@
  * a power of x, and the product of a few squares is any power.  So a port is changed
  * without reading the payload, and a wrong checksum stays exactly as wrong as it was.
  */
-#include "crc32c.h"
+#include "pylb.h"
 
 #include <stdbool.h>
 #include <string.h>

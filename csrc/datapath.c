@@ -177,7 +177,7 @@ static void reject(struct pylb_dataplane *dp, struct job *job, int reason)
  * @f:		A balanced flow
  * @direction:	Of the packet in hand
  *
- * TCP stays until nothing has the backend's address any more.  UDP moves as soon as
+ * TCP and SCTP stay until nothing has the backend's address any more.  UDP moves as soon as
  * the backend takes no new flows, with the client's next packet; what the backend
  * still had to say is let through.
  *
@@ -185,7 +185,7 @@ static void reject(struct pylb_dataplane *dp, struct job *job, int reason)
  */
 static bool still_served(struct pylb_dataplane *dp, struct flow *f, int direction)
 {
-	if (f->protocol == PROTO_TCP) {
+	if (f->protocol == PROTO_TCP || f->protocol == PROTO_SCTP) {
 		if (!plan_has_address(dp->plan, f->reply_src))
 			return false;
 	} else if (direction == REPLY) {
@@ -233,6 +233,41 @@ static void reset(struct pylb_dataplane *dp, struct job *job, uint32_t slot, int
 	if (expected) {
 		room = arena_take(dp, ANSWER_MAX);
 		emit(dp, room, tcp_segment(&far, expected, 0, TCP_RST, room));
+	}
+	table_destroy(dp->table, slot, now);
+	drop(dp, PYLB_DROP_BACKEND_GONE, job);
+}
+
+/**
+ * abort_both() - The backend of an association is gone: abort it at both ends and forget it
+ * @dp:		Dataplane
+ * @job:	The packet that came
+ * @slot:	Its flow
+ * @direction:	Its direction in it
+ * @now:	Nanoseconds
+ *
+ * Each ABORT shows the tag that its receiver chose, else it would not be believed.  While
+ * that is not known the sender gets its own tag back (RFC 9260 section 8.4).
+ */
+static void abort_both(struct pylb_dataplane *dp, struct job *job, uint32_t slot, int direction,
+		       uint64_t now)
+{
+	const struct flow *f = table_flow(dp->table, slot);
+	struct tuple own = flow_tuple(f, !direction), far = tuple_invert(&own);
+	struct tuple back = tuple_invert(&job->p->tuple);
+	uint32_t to_sender = f->sctp.tags[!direction], to_other = f->sctp.tags[direction];
+	uint32_t shown = sctp_tag(job->p);
+	uint8_t *room;
+
+	dp->counts[PYLB_COUNT_RESET]++;
+	if (sctp_is_answered(job->p) && (to_sender || shown)) {
+		room = arena_take(dp, ANSWER_MAX);
+		emit(dp, room, to_sender ? sctp_abort(&back, to_sender, 0, room) :
+					   sctp_abort(&back, shown, SCTP_REFLECTED, room));
+	}
+	if (to_other) {
+		room = arena_take(dp, ANSWER_MAX);
+		emit(dp, room, sctp_abort(&far, to_other, 0, room));
 	}
 	table_destroy(dp->table, slot, now);
 	drop(dp, PYLB_DROP_BACKEND_GONE, job);
@@ -342,7 +377,7 @@ static void first(struct pylb_dataplane *dp, struct job *job, uint64_t now)
 		const struct frontend *frontend = NULL;
 		struct choices choices;
 
-		if (t->protocol == PROTO_TCP || t->protocol == PROTO_UDP)
+		if (has_ports(t->protocol))
 			frontend = plan_frontend(plan, t->dst, t->dport, t->protocol);
 		if (frontend && eligible(plan, frontend, t->src, &choices)) {
 			balance_first(dp, job, frontend, &choices, now);
@@ -402,6 +437,9 @@ static void existing(struct pylb_dataplane *dp, struct job *job, uint32_t slot, 
 	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) && !still_served(dp, f, direction)) {
 		if (f->protocol == PROTO_TCP) {
 			reset(dp, job, slot, direction, now);
+		} else if (f->protocol == PROTO_SCTP &&
+			   !(direction == ORIGINAL && sctp_begins(job->p))) {
+			abort_both(dp, job, slot, direction, now);
 		} else {
 			table_destroy(dp->table, slot, now);
 			first(dp, job, now);

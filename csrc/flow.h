@@ -2,7 +2,7 @@
 #ifndef PYLB_FLOW_H
 #define PYLB_FLOW_H
 
-#include "tcp.h"
+#include "sctp.h"
 
 #define SECOND		1000000000ull	/* nanoseconds */
 #define NO_FLOW		UINT32_MAX
@@ -24,7 +24,7 @@ enum flow_load { LOAD_NONE, LOAD_OPEN, LOAD_CLOSING };
  * @reply_sport:	Reply direction: source port
  * @reply_dport:	Reply direction: destination port
  * @deadline:	Dead when now is not below it, nanoseconds
- * @state:	enum tcp_state, TCP_NONE for other protocols
+ * @state:	enum tcp_state or enum sctp_state, 0 for other protocols
  * @assured:	Not to be evicted
  * @seen_reply:	Packets have passed in both directions
  * @balanced:	A frontend chose its backend; the frontend's key is the original
@@ -43,6 +43,7 @@ enum flow_load { LOAD_NONE, LOAD_OPEN, LOAD_CLOSING };
  * @packets:	By direction, the low 32 bits
  * @bytes:	By direction, the low 32 bits
  * @tcp:	TCP's numbers
+ * @sctp:	SCTP's tags
  * @started:	Other protocols: when the flow was made, nanoseconds
  */
 struct flow {
@@ -58,6 +59,7 @@ struct flow {
 	uint32_t bytes[2];
 	union {
 		struct tcp tcp;
+		struct sctp sctp;
 		uint64_t started;
 	} __attribute__((packed, aligned(4)));
 } __attribute__((packed, aligned(4)));

@@ -17,6 +17,7 @@
 
 #define ICMP_HEADER		8	/* bytes */
 #define TCP_HEADER		20	/* bytes, without options */
+#define ABORT_LENGTH		4	/* bytes of an ABORT chunk without causes */
 #define QUOTED_MAX		(ANSWER_MAX - IP_HEADER - ICMP_HEADER)
 #define PORT_UNREACHABLE	3
 #define ICMP_TOS		0xc0	/* Internetwork Control (RFC 1812 section 4.3.2.5) */
@@ -153,6 +154,35 @@ uint32_t tcp_segment(const struct tuple *t, uint32_t seq, uint32_t ack, uint8_t 
 	put16(tcp + 16, (uint16_t)~pylb_ones_sum(tcp, TCP_HEADER, sum));
 	put_ip(to, 0, IP_HEADER + TCP_HEADER, IP_DONT_FRAGMENT, PROTO_TCP, t->src, t->dst);
 	return IP_HEADER + TCP_HEADER;
+}
+
+/**
+ * sctp_abort() - Make an SCTP packet with an ABORT without causes (RFC 9260 section 3.3.7)
+ * @t:		Addresses and ports
+ * @tag:	Verification tag
+ * @flags:	0 or SCTP_REFLECTED
+ * @to:		ANSWER_MAX bytes of room
+ *
+ * Return: bytes of the packet
+ */
+uint32_t sctp_abort(const struct tuple *t, uint32_t tag, uint8_t flags, uint8_t *to)
+{
+	uint8_t *sctp = to + IP_HEADER;
+	uint32_t crc;
+
+	memset(sctp, 0, SCTP_HEADER + ABORT_LENGTH);
+	put16(sctp, t->sport);
+	put16(sctp + 2, t->dport);
+	put32(sctp + 4, tag);
+	sctp[SCTP_HEADER] = SCTP_ABORT;
+	sctp[SCTP_HEADER + 1] = flags;
+	put16(sctp + SCTP_HEADER + 2, ABORT_LENGTH);
+	crc = pylb_crc32c(sctp, SCTP_HEADER + ABORT_LENGTH, 0);
+	for (uint32_t i = 0; i < sizeof(crc); i++)
+		sctp[SCTP_CRC_AT + i] = (uint8_t)(crc >> 8 * i);
+	put_ip(to, 0, IP_HEADER + SCTP_HEADER + ABORT_LENGTH, IP_DONT_FRAGMENT, PROTO_SCTP, t->src,
+	       t->dst);
+	return IP_HEADER + SCTP_HEADER + ABORT_LENGTH;
 }
 
 /**

@@ -14,6 +14,7 @@ void translate_error(struct packet *error, const struct flow *f, int direction,
 uint32_t rejection(const struct packet *p, uint32_t source, uint8_t *to);
 uint32_t icmp_error(uint8_t type, uint8_t code, uint32_t rest, const uint8_t *quoted,
 		    uint32_t quoted_len, uint32_t src, uint32_t dst, uint8_t *to);
+uint32_t sctp_abort(const struct tuple *t, uint32_t tag, uint8_t flags, uint8_t *to);
 uint32_t tcp_segment(const struct tuple *t, uint32_t seq, uint32_t ack, uint8_t flags,
 		     uint8_t *to);
 

@@ -216,7 +216,7 @@ bool reply_tuple(struct table *table, const uint8_t *secret, const struct tuple 
 		 uint32_t address, uint16_t port, const struct source *source, uint64_t now,
 		 struct tuple *reply)
 {
-	bool ports = original->protocol == PROTO_TCP || original->protocol == PROTO_UDP;
+	bool ports = has_ports(original->protocol);
 	struct tuple base = *original;
 	struct source range = *source;
 

@@ -57,12 +57,12 @@ static uint32_t check_at(uint8_t protocol)
 }
 
 /**
- * has_ports() - Is it TCP or UDP, and no fragment?
+ * has_sum() - Is it TCP or UDP, and no fragment?
  * @p:		Packet
  *
  * Return: true if so
  */
-static bool has_ports(const struct packet *p)
+static bool has_sum(const struct packet *p)
 {
 	return (p->tuple.protocol == PROTO_TCP || p->tuple.protocol == PROTO_UDP) &&
 	       !packet_is_fragment(p);
@@ -89,8 +89,10 @@ static uint32_t headers_of(const struct packet *p)
  */
 static uint32_t parsed_bytes(const struct packet *p)
 {
-	if (has_ports(p))
+	if (has_sum(p))
 		return headers_of(p);
+	if (!packet_is_fragment(p) && p->tuple.protocol == PROTO_SCTP)
+		return p->l4 + SCTP_HEADER;
 	if (!packet_is_fragment(p) &&
 	    (p->tuple.protocol == PROTO_ICMP || p->tuple.protocol == PROTO_GRE))
 		return p->l4 + 8u;
@@ -112,7 +114,7 @@ int offload_read(struct packet *p, const uint8_t *header)
 	memcpy(&v, header, sizeof(v));
 	v.gso_type &= (uint8_t)~GSO_ECN;
 	if (v.flags & NEEDS_CSUM) {
-		if (has_ports(p) && v.csum_start == p->l4 &&
+		if (has_sum(p) && v.csum_start == p->l4 &&
 		    v.csum_offset == check_at(p->tuple.protocol)) {
 			p->csum = CSUM_PARTIAL;
 		} else if (v.gso_type == GSO_NONE && v.csum_start >= parsed_bytes(p) &&
@@ -126,7 +128,7 @@ int offload_read(struct packet *p, const uint8_t *header)
 		} else {
 			return PYLB_DROP_BAD_OFFLOAD;
 		}
-	} else if (v.flags & DATA_VALID && has_ports(p)) {
+	} else if (v.flags & DATA_VALID && has_sum(p)) {
 		p->csum = CSUM_VERIFIED;
 	}
 	if (v.gso_type == GSO_NONE)

@@ -5,8 +5,8 @@
  * Theory of Operation
  * ===================
  *
- * The C twin of src/pylb/dataplane/python/packet.py.  RFC 791, 792, 768, 9293, 2784
- * and 2637.
+ * The C twin of src/pylb/dataplane/python/packet.py.  RFC 791, 792, 768, 9293, 9260,
+ * 2784 and 2637.
  *
  * A packet is believed only as far as its bytes go: parsing checks every length that
  * later code relies on, in one order, and names the first that is wrong.
@@ -166,6 +166,7 @@ static inline void read_ports(struct packet *p)
 	switch (p->tuple.protocol) {
 	case PROTO_TCP:
 	case PROTO_UDP:
+	case PROTO_SCTP:
 		p->tuple.sport = get16(l4);
 		p->tuple.dport = get16(l4 + 2);
 		break;
@@ -226,6 +227,9 @@ int packet_parse_transport(struct packet *p)
 		if (least < UDP_HEADER)
 			return PYLB_DROP_BAD_L4_HEADER;
 		break;
+	case PROTO_SCTP:
+		least = SCTP_HEADER;
+		break;
 	case PROTO_ICMP:
 		least = ICMP_HEADER;
 		break;
@@ -283,6 +287,34 @@ static uint16_t transport_sum(const struct packet *p)
 }
 
 /**
+ * get_crc() - Read SCTP's checksum, the one field that begins with its lowest byte
+ * @at:	Where
+ *
+ * Return: its value
+ */
+static uint32_t get_crc(const uint8_t *at)
+{
+	return (uint32_t)at[3] << 24 | (uint32_t)at[2] << 16 | (uint32_t)at[1] << 8 | at[0];
+}
+
+/**
+ * crc_ok() - Is SCTP's checksum right?
+ * @p:	SCTP packet
+ *
+ * Return: true if so
+ */
+static bool crc_ok(const struct packet *p)
+{
+	static const uint8_t instead[SCTP_HEADER - SCTP_CRC_AT];
+	const uint8_t *l4 = p->data + p->l4;
+	uint32_t crc = pylb_crc32c(l4, SCTP_CRC_AT, 0);
+
+	crc = pylb_crc32c(instead, sizeof(instead), crc);
+	crc = pylb_crc32c(l4 + SCTP_HEADER, p->len - p->l4 - SCTP_HEADER, crc);
+	return crc == get_crc(l4 + SCTP_CRC_AT);
+}
+
+/**
  * packet_checksum_ok() - Does the transport checksum hold?
  * @p:	Packet, parsed and no fragment; @p->here == @p->len, or its checksum is known
  *
@@ -307,6 +339,9 @@ bool packet_checksum_ok(struct packet *p)
 		break;
 	case PROTO_TCP:
 		ok = transport_sum(p) == 0xffff;
+		break;
+	case PROTO_SCTP:
+		ok = crc_ok(p);
 		break;
 	default:
 		return true;
@@ -418,6 +453,36 @@ static inline void rewrite_ports(struct packet *p, const struct tuple *to, uint6
 }
 
 /**
+ * rewrite_sctp() - Make the ports others, and the checksum fit
+ * @p:		SCTP packet; quoted, it may end before the checksum
+ * @to:		Ports
+ *
+ * The checksum covers no addresses.  How far it reaches the IP header says, for a
+ * quotation may be cut off.
+ */
+static void rewrite_sctp(struct packet *p, const struct tuple *to)
+{
+	uint32_t old = (uint32_t)p->tuple.sport << 16 | p->tuple.dport;
+	uint32_t new = (uint32_t)to->sport << 16 | to->dport;
+	uint32_t total = get16(p->data + 2);
+	uint8_t *l4 = p->data + p->l4, *at = l4 + SCTP_CRC_AT;
+	uint32_t crc;
+
+	if (old == new)
+		return;
+	put32(l4, new);
+	p->tuple.sport = to->sport;
+	p->tuple.dport = to->dport;
+	if (total < p->l4 + (uint32_t)SCTP_HEADER || p->len < p->l4 + (uint32_t)SCTP_HEADER)
+		return;
+	crc = pylb_crc32c_update(get_crc(at), old, new, total - p->l4);
+	at[0] = (uint8_t)crc;
+	at[1] = (uint8_t)(crc >> 8);
+	at[2] = (uint8_t)(crc >> 16);
+	at[3] = (uint8_t)(crc >> 24);
+}
+
+/**
  * packet_rewrite() - Make the packet's addresses, ports or ICMP identifier others
  * @p:	Packet
  * @to:	What to make them
@@ -439,6 +504,8 @@ void packet_rewrite(struct packet *p, const struct tuple *to)
 	}
 	if (p->tuple.protocol == PROTO_TCP || p->tuple.protocol == PROTO_UDP) {
 		rewrite_ports(p, to, addresses);
+	} else if (p->tuple.protocol == PROTO_SCTP) {
+		rewrite_sctp(p, to);
 	} else if (p->tuple.protocol == PROTO_ICMP && p->tuple.sport != to->sport) {
 		put16(l4 + ICMP_CHECK_AT, pylb_check_update16(get16(l4 + ICMP_CHECK_AT),
 							      p->tuple.sport, to->sport));

@@ -7,7 +7,7 @@
 
 #include "pylb.h"
 
-enum { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_GRE = 47 };
+enum { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_GRE = 47, PROTO_SCTP = 132 };
 
 enum {
 	ICMP_ECHO_REPLY = 0,
@@ -21,6 +21,8 @@ enum {
 #define IP_OFFSET_MASK		0x1fff
 #define IP_HEADER		20	/* bytes, without options */
 #define IP_MAX			65535	/* bytes of the longest packet */
+#define SCTP_HEADER		12	/* bytes of the common header */
+#define SCTP_CRC_AT		8	/* of the common header */
 
 /* How an overlay or the IP header is read: big-endian, at any address. */
 /**
@@ -162,6 +164,17 @@ static inline bool tuple_same(const struct tuple *a, const struct tuple *b)
 {
 	return a->src == b->src && a->dst == b->dst && a->sport == b->sport &&
 	       a->dport == b->dport && a->protocol == b->protocol;
+}
+
+/**
+ * has_ports() - Does a protocol have ports that may be translated?
+ * @protocol:	IANA number
+ *
+ * Return: true if so
+ */
+static inline bool has_ports(uint8_t protocol)
+{
+	return protocol == PROTO_TCP || protocol == PROTO_UDP || protocol == PROTO_SCTP;
 }
 
 /**

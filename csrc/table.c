@@ -446,7 +446,7 @@ uint32_t table_create(struct table *t, const struct tuple *original, const struc
 	/* 0 would be a free slot. */
 	t->next_id = (t->next_id + 1) & 0xffffffffff;
 	t->next_id += !t->next_id;
-	if (f->protocol != PROTO_TCP)
+	if (f->protocol != PROTO_TCP && f->protocol != PROTO_SCTP)
 		f->started = now;
 	timers_add(&t->timers, slot, now);
 	index_insert(&t->index, index_hash(&t->index, reply), slot);

@@ -204,6 +204,17 @@ static inline void table_assure(struct table *t, uint32_t slot, uint32_t seconds
 }
 
 /**
+ * table_retain() - The flow is no longer to be evicted, and keeps its deadline
+ * @t:		Table
+ * @slot:	The flow's; it is not assured
+ * @now:	Nanoseconds
+ */
+static inline void table_retain(struct table *t, uint32_t slot, uint64_t now)
+{
+	timers_retain(&t->timers, slot, now);
+}
+
+/**
  * table_count() - Count packets of a flow
  * @t:		Table
  * @slot:	The flow's

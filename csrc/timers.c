@@ -139,10 +139,19 @@ void timers_renew(struct timers *timers, uint32_t slot, uint32_t seconds, uint64
  */
 void timers_assure(struct timers *timers, uint32_t slot, uint32_t seconds, uint64_t now)
 {
-	struct flow *f = &timers->flows[slot];
+	timers->flows[slot].deadline = deadline_after(seconds, now) & DEADLINE_MASK;
+	timers_retain(timers, slot, now);
+}
 
-	f->assured = 1;
-	f->deadline = deadline_after(seconds, now) & DEADLINE_MASK;
+/**
+ * timers_retain() - Make a flow assured, with the deadline that it has
+ * @timers:	Timers
+ * @slot:	The flow's; it is not assured
+ * @now:	Nanoseconds
+ */
+void timers_retain(struct timers *timers, uint32_t slot, uint64_t now)
+{
+	timers->flows[slot].assured = 1;
 	list_unlink(timers->flows, slot);
 	wheel_link(&timers->wheel, slot, now);
 }

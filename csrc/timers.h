@@ -28,6 +28,7 @@ void timers_add(struct timers *timers, uint32_t slot, uint64_t now);
 void timers_remove(struct timers *timers, uint32_t slot);
 void timers_renew(struct timers *timers, uint32_t slot, uint32_t seconds, uint64_t now);
 void timers_assure(struct timers *timers, uint32_t slot, uint32_t seconds, uint64_t now);
+void timers_retain(struct timers *timers, uint32_t slot, uint64_t now);
 void timers_prefetch(const struct timers *timers, uint32_t slot);
 uint32_t timers_victim(const struct timers *timers);
 uint32_t timers_pop(struct timers *timers, uint64_t now, uint32_t *budget);

@@ -64,11 +64,12 @@ C_LAYERS = [
     ["wheel"],
     ["index", "list", "wide"],
     ["flow", "offload"],
+    ["sctp"],
     ["overlay", "tcp"],
     ["plan", "window"],
     ["affinity", "fragments", "loads", "maglev", "peers", "segment", "sends"],
     ["packet"],
-    ["checksum", "events", "hash"],
+    ["checksum", "crc32c", "events", "hash"],
     ["pages", "placement", "pylb"],
 ]
 

@@ -31,14 +31,13 @@ from pylb.dataplane.base import (
     TunPort,
 )
 from pylb.dataplane.native.loading import Names, Packed, pack_delta, pack_plan
-from pylb.dataplane.python.tcp import State
+from pylb.dataplane.python import sctp, tcp
 from pylb.plan.apply import apply
 from pylb.plan.tables import Delta, FrontendKey, Plan, PlanError
 from pylb.plan.validate import validate, validate_delta
 
 _ffi, _lib = _core.ffi, _core.lib
 
-TCP = 6
 MOST_FLOWS = 0xFFFC00
 """csrc/flow.h: a slot has 24 bits, and some are the timers' own."""
 _NEVER = 0xFFFFFFFFFFFFFFFF
@@ -56,7 +55,10 @@ assert _ffi.sizeof("struct pylb_event") == _EVENT.size
 # In the order of the enums of csrc/pylb.h.
 _REASONS = tuple(DropReason)
 _KINDS = tuple(EventKind)
-_STATES = tuple(state.name for state in State)
+_STATES = {
+    6: tuple(state.name for state in tcp.State),
+    132: tuple(state.name for state in sctp.State),
+}
 _COUNTERS = (
     *("tun_in", "tun_out", "overlay_in", "overlay_out"),
     *("found", "new", "untracked", "invalid", "rejected", "reset"),
@@ -258,7 +260,7 @@ class NativeDataplane:
             FlowTuple(src, dst, protocol, sport, dport),
             FlowTuple(reply_src, reply_dst, protocol, reply_sport, reply_dport),
             timeout,
-            _STATES[state] if protocol == TCP else "",
+            _STATES[protocol][state] if protocol in _STATES else "",
             bool(seen_reply),
             bool(assured),
             (packets, reply_packets),
