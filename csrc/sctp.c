@@ -232,7 +232,7 @@ void sctp_start(struct sctp_context *c, const struct packet *p)
 	while (next_chunk(p, &at, &chunk)) {
 		if (chunk.kind == SCTP_INIT)
 			c->sctp->tags[REPLY] = chunk.tag;
-		else if (chunk.kind == SCTP_HEARTBEAT)
+		else if (chunk.kind == SCTP_HEARTBEAT || chunk.kind == SCTP_HEARTBEAT_ACK)
 			c->sctp->tags[ORIGINAL] = sctp_tag(p);
 		else
 			c->sctp->tags[REPLY] = sctp_tag(p);

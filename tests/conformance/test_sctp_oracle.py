@@ -98,6 +98,8 @@ WALKS = {
     "a HEARTBEAT with a wrong tag among others": (
         *OPEN, c(HEARTBEAT, DATA, tag=WRONG), c(HEARTBEAT, HEARTBEAT, tag=WRONG),
     ),
+    "first a HEARTBEAT ACK": (c(HEARTBEAT_ACK), s(DATA, tag=SERVER_TAG), s(DATA, tag=0)),
+    "first a HEARTBEAT ACK, answered": (c(HEARTBEAT_ACK), s(HEARTBEAT_ACK)),
     "first DATA": (c(DATA),),
     "first a SHUTDOWN": (c(SHUTDOWN),),
     "first a SHUTDOWN ACK": (c(SHUTDOWN_ACK), s(SHUTDOWN_COMPLETE, flags=REFLECTED, tag=WRONG)),

@@ -76,8 +76,10 @@ FRONTENDS: tuple[tuple[FrontendKey, FrontendKind], ...] = (
     (FrontendKey(LB_VIP, 80, TCP), Kind.LOAD_BALANCER),
     (FrontendKey(LB_VIP, 53, UDP), Kind.EXTERNAL_IP),
     (FrontendKey(REDIRECT, 53, UDP), Kind.LOCAL_REDIRECT),
-    # Neither has ports, so no packet ever is for it; but its address is a VIP.
     (FrontendKey(VIP, 9, 132), Kind.CLUSTER_IP),
+    (FrontendKey(NODE, NODE_PORT, 132), Kind.NODE_PORT),
+    # It has no ports, so no packet ever is for it; but its address is a VIP.
+    (FrontendKey(VIP, 9, 99), Kind.CLUSTER_IP),
 )
 
 
@@ -127,7 +129,7 @@ def random_node(rng: Random) -> Plan:
     timeouts = Timeouts()
     if rng.random() < 0.3:
         # Small and often the same: ties between the queues of victims.
-        timeouts = Timeouts(*(rng.randrange(1, 5) for _ in range(16)))
+        timeouts = Timeouts(*(rng.randrange(1, 5) for _ in range(24)))
     return Plan(
         node="node1",
         node_ip=NODE,

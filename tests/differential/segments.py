@@ -7,7 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from pylb.wire import icmp, ipv4, tcp, udp
+from pylb.wire import icmp, ipv4, sctp, tcp, udp
+from tests.differential import associations
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 NATURAL = -1
@@ -72,6 +73,10 @@ def follow(
         kind = _REPLIES.get(body[0], body[0]) if reply else body[0]
         rest = struct.unpack_from(">I", body, 4)[0]
         return ipv4.build(src, dst, icmp.PROTOCOL, icmp.message(kind, body[1], rest, body[8:]))
+    if before.protocol == sctp.PROTOCOL and len(body) >= sctp.HEADER:
+        ends = associations.ports(body)[:: -1 if reply else 1]
+        odd = 0 if flags == NATURAL else flags * 16 + window % 16 + ((seq ^ ack) & 0xFFF)
+        return associations.next_packet((src, dst, *ends), body, odd, payload)
     return ipv4.build(src, dst, before.protocol, body)
 
 

@@ -15,6 +15,7 @@ from pylb.dataplane.base import NODE_TUN, FlowFilter, OverlayPort, Packet, Port,
 from pylb.plan.tables import Plan
 from pylb.wire import flannel_udp, icmp, ipv4, tcp, udp, vxlan
 from pylb.wire.errors import WireError
+from tests.differential.associations import random_association
 from tests.differential.plans import (
     LB_VIP,
     NODE_PORT,
@@ -51,7 +52,7 @@ from tests.unit.dataplane.net import (
     prefix,
 )
 
-ICMP, GRE = 1, 47
+ICMP, GRE, SCTP = 1, 47, 132
 PODS = (POD_A, POD_B, POD_REMOTE, POD_REMOTE2)
 UNALLOCATED = 0x0A600707
 EVERYONE = (
@@ -121,7 +122,7 @@ def random_packet(rng: Random, plan: Plan) -> bytes:
     """A packet that most often may begin a flow, and often is for a frontend."""
     src = rng.choice(PODS if rng.random() < 0.75 else EVERYONE)
     dst, dport = rng.choice(EVERYONE), rng.choice(PORTS)
-    kind = rng.choice((TCP, TCP, TCP, TCP, UDP, UDP, ICMP, GRE, 99))
+    kind = rng.choice((TCP, TCP, TCP, TCP, UDP, UDP, ICMP, GRE, 99, SCTP))
     if plan.frontends and rng.random() < 0.6:
         dst, dport, kind = rng.choice(list(plan.frontends))
     ends = (src, dst, rng.choice(PORTS), dport)
@@ -146,6 +147,8 @@ def random_packet(rng: Random, plan: Plan) -> bytes:
         version = rng.choice((b"\x20\x01\x88\x0b", b"\0\0\x08\0"))
         call = struct.pack(">HH", 4, rng.choice((0, 7, 65535)))
         raw = ipv4.build(src, dst, GRE, version + call + payload, ttl)
+    elif kind == SCTP and rng.random() < 0.95:
+        raw = random_association(rng, ends, payload, ttl)
     else:
         raw = ipv4.build(src, dst, rng.choice((99, 132, 50, 2)), payload, ttl)
     if rng.random() < 0.1:
@@ -336,7 +339,7 @@ def change(hand: Hand, rng: Random) -> None:
 def delete(hand: Hand, rng: Random) -> None:
     none = (None, None, None)
     where = FlowFilter(
-        protocol=rng.choice((*none, TCP, UDP, ICMP)),
+        protocol=rng.choice((*none, TCP, UDP, ICMP, SCTP)),
         src=rng.choice((*none, prefix("10.244.1.0/24"), prefix("10.244.1.2/32"))),
         reply_src=rng.choice((*none, prefix("10.244.0.0/16"))),
         sport=rng.choice((*none, 80, 40000, 53)),

@@ -45,7 +45,14 @@ static inline void mend_transport(uint8_t *body, size_t len, uint32_t src, uint3
 	static const struct {
 		uint8_t protocol, at, pseudo;
 	} kinds[] = { { PROTO_TCP, 16, 1 }, { PROTO_UDP, 6, 1 }, { PROTO_ICMP, 2, 0 } };
+	uint32_t crc;
 
+	if (protocol == PROTO_SCTP && len >= SCTP_HEADER) {
+		memset(body + SCTP_CRC_AT, 0, sizeof(crc));
+		crc = pylb_crc32c(body, len, 0);
+		for (size_t i = 0; i < sizeof(crc); i++)
+			body[SCTP_CRC_AT + i] = (uint8_t)(crc >> 8 * i);
+	}
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
 		uint32_t start = 0;
 

@@ -7,8 +7,8 @@ from functools import cache
 
 from pylb.dataplane.base import Output, OverlayPort, Packet
 from pylb.plan.tables import FrontendKind, Plan
-from pylb.wire import icmp, ipv4, vxlan
-from pylb.wire.checksum import checksum, pseudo_sum, udp_check
+from pylb.wire import icmp, ipv4, sctp, vxlan
+from pylb.wire.checksum import checksum, pseudo_sum, sctp_checksum, udp_check
 from tests.dataplanes import AnyDataplane, make
 from tests.unit.dataplane.net import (
     CLIENT,
@@ -49,6 +49,7 @@ def victim_plan(overlay: str = "vxlan") -> Plan:
         frontend(VIP_EMPTY, 80, []),
         frontend(VIP_UDP, 53, [backend(POD_B, 53), backend(POD_REMOTE, 53)], protocol=UDP),
         frontend(NODE, 30080, [backend(POD_REMOTE)], kind=FrontendKind.NODE_PORT),
+        frontend(VIP, 80, [backend(POD_B)], protocol=sctp.PROTOCOL),
         overlay=overlay,
     )
 
@@ -77,6 +78,9 @@ def valid() -> tuple[bytes, ...]:
         ipv4.build(POD_A, INTERNET, 47, b"\x20\x01\x88\x0b\0\4\0\7data"),
         ipv4.build(POD_A, INTERNET, 47, b"\0\0\x08\0data"),
         ipv4.build(POD_A, INTERNET, 99, b"anything"),
+        sctp.build(POD_A, VIP, 40000, 80, 0, sctp.init(7)),
+        sctp.build(POD_B, POD_A, 8080, 40000, 7, sctp.init(9, ack=True)),
+        sctp.build(POD_A, VIP, 40000, 80, 9, sctp.chunk(sctp.COOKIE_ECHO) + sctp.chunk(0)),
         fragment(VIP_UDP, 0, MORE, datagram(POD_A, 5000, VIP_UDP, 53, bytes(32))[20:44]),
         fragment(VIP_UDP, 24, 0, bytes(16)),
     )
@@ -95,6 +99,8 @@ def mend(raw: bytes, transport: bool = True) -> bytes:
     data[10:12] = b"\0\0"
     struct.pack_into(">H", data, 10, checksum(data[:header]))
     body = data[header:]
+    if transport and data[9] == sctp.PROTOCOL and len(body) >= sctp.HEADER:
+        struct.pack_into("<I", body, sctp.CHECKSUM, sctp_checksum(body))
     at = {TCP: 16, UDP: 6, ICMP: 2}.get(data[9], -1)
     if transport and 0 <= at <= len(body) - 2:
         body[at : at + 2] = b"\0\0"

@@ -187,7 +187,7 @@ class Tracker:
         for chunk in message.chunks:
             if chunk.kind == wire.INIT:
                 self.tags[REPLY] = chunk.tag or 0
-            elif chunk.kind == wire.HEARTBEAT:
+            elif chunk.kind in (wire.HEARTBEAT, wire.HEARTBEAT_ACK):
                 self.tags[ORIGINAL] = message.tag
             else:
                 self.tags[REPLY] = message.tag
