@@ -27,7 +27,17 @@ from pylb.wire import flannel_udp, icmp, vxlan
 from tests.dataplanes import make
 from tests.sim.clock import Clock
 from tests.sim.hosts import Host
-from tests.sim.packets import DONT_FRAGMENT, ICMP, TCP, UDP, Decoded, decode, forwarded, fragments
+from tests.sim.packets import (
+    DONT_FRAGMENT,
+    ICMP,
+    TCP,
+    UDP,
+    WITH_PORTS,
+    Decoded,
+    decode,
+    forwarded,
+    fragments,
+)
 
 LOOPBACK = 0x7F000001
 _UNREACHABLE, _FRAGMENTATION_NEEDED, _TIME_EXCEEDED = 3, 4, 11
@@ -134,7 +144,7 @@ class SimNode:
         packet, plan = decode(raw), self.plan
         low, high = plan.node_ports
         peer = any(packet.dst in peer.subnet for peer in plan.peers.values())
-        node_port = packet.protocol in (TCP, UDP) and low <= packet.dport <= high
+        node_port = packet.protocol in WITH_PORTS and low <= packet.dport <= high
         to_vip = self._is_vip(packet.dst) or packet.dst == plan.tunnel_ip
         if (
             to_vip
@@ -159,7 +169,7 @@ class SimNode:
 
     def _has_port(self, packet: Decoded) -> bool:
         """Rules 115 and 155: of an address that somebody has, the ports of frontends."""
-        if packet.protocol not in (TCP, UDP) or packet.is_fragment:
+        if packet.protocol not in WITH_PORTS or packet.is_fragment:
             return False
         return (packet.dst, packet.dport, packet.protocol) in targets(self.plan).ports
 
@@ -242,7 +252,7 @@ class SimNode:
     def _never_a_vip(self, packet: Decoded) -> None:
         plan = self.plan
         assert not self._is_vip(packet.dst), f"{plan.node}: to a VIP: {packet}"
-        if packet.protocol in (TCP, UDP) and not packet.is_fragment:
+        if packet.protocol in WITH_PORTS and not packet.is_fragment:
             at = FrontendKey(packet.dst, packet.dport, packet.protocol)
             frontend = plan.frontends.get(at)
             # To a redirected address its own backends may pass, and flows older than it.

@@ -11,9 +11,10 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from pylb.wire.checksum import checksum, pseudo_sum
+from pylb.wire.checksum import checksum, crc32c, pseudo_sum
 
-ICMP, TCP, UDP, GRE = 1, 6, 17, 47
+ICMP, TCP, UDP, GRE, SCTP = 1, 6, 17, 47, 132
+WITH_PORTS = (TCP, UDP, SCTP)
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 ECHO_REPLY, UNREACHABLE, ECHO, TIME_EXCEEDED = 0, 3, 8, 11
 ERRORS = (UNREACHABLE, 4, 5, TIME_EXCEEDED, 12)
@@ -26,6 +27,7 @@ class Decoded:
 
     ``sport`` and ``dport`` are 0 without ports; for ICMP ``kind`` and ``code``
     are set, and ``ident`` and ``seq`` (for an error: the second 32 bits' halves).
+    Of SCTP ``seq`` is the verification tag.
     """
 
     raw: bytes
@@ -97,6 +99,11 @@ def decode(raw: bytes) -> Decoded:
             sums = checksum(body, pseudo_sum(src, dst, UDP, length))
             assert sums == 0, f"{name}: UDP checksum"
         return Decoded(*base, body[8:], sport, dport)
+    if protocol == SCTP:
+        sport, dport, tag = struct.unpack_from(">HHI", body)
+        whole = crc32c(body[:8] + bytes(4) + body[12:])
+        assert body[8:12] == whole.to_bytes(4, "little"), f"{name}: SCTP checksum"
+        return Decoded(*base, body[12:], sport, dport, seq=tag)
     if protocol == ICMP:
         assert checksum(body) == 0, f"{name}: ICMP checksum"
         kind, code, _, ident, seq = struct.unpack_from(">BBHHH", body)

@@ -38,6 +38,14 @@ TIMES = Timeouts(
     gre=43,
     gre_stream=179,
     generic=601,
+    sctp_closed=12,
+    sctp_cookie_wait=5,
+    sctp_cookie_echoed=7,
+    sctp_established=211,
+    sctp_shutdown_sent=17,
+    sctp_shutdown_recd=19,
+    sctp_shutdown_ack_sent=23,
+    sctp_heartbeat_sent=29,
 )
 
 

@@ -78,11 +78,7 @@ def read_service(raw: RawObject, top: Reader) -> tuple[Service, ...]:
 
 def read_protocol(entry: Reader) -> Protocol:
     """The ``protocol`` of a port."""
-    value = entry.choice("protocol", PROTOCOLS, "TCP")
-    if value == "SCTP":
-        message = "SCTP is balanced by the kernel dataplane alone"
-        entry.notes.warn(entry.at("protocol"), message)
-    return Protocol(value)
+    return Protocol(entry.choice("protocol", PROTOCOLS, "TCP"))
 
 
 def _cluster_ip(spec: Reader, kind: ServiceType) -> IPv4Address | None:

@@ -20,8 +20,9 @@ from pylb.wire.virtio_net import SIZE, Header, decode, encode
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
+NAMES = ("gro", "offload", "sends", "packet", "checksum", "crc32c", "hash")
 SOURCES = [
-    *(CSRC / f"{name}.c" for name in ("gro", "offload", "sends", "packet", "checksum", "hash")),
+    *(CSRC / f"{name}.c" for name in NAMES),
     HERE / "offload_probe.c",
 ]
 _ROOM = 32 << 20

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pylb.wire import pure
+from pylb.wire import pure, sctp
 from pylb.wire.virtio_net import GSO_NONE, GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM, Header, encode
 from tests.unit.native.probe import (
     CSRC,
@@ -215,6 +215,18 @@ def test_a_udp_checksum_that_comes_out_as_zero_is_written_as_all_ones(ask: Ask) 
         changed = wire[:26] + b"\xff\xff" + wire[28:40] + struct.pack(">H", word) + wire[42:]
         stream.append(Packet(Given(changed), changed))
     assert [held.segments for held in check(ask, stream)] == [3]
+
+
+def test_sctp_is_never_put_together(ask: Ask) -> None:
+    """However alike its packets are: they pass as they came, checksum and all."""
+    stream = [
+        sctp.build(0x0AF40102, 0x0AF40203, 40000, 80, 7, sctp.chunk(sctp.DATA, 3, bytes(100)))
+        for _ in range(4)
+    ]
+    (batch,) = gro(ask, [Given(raw) for raw in stream])
+    assert [held.segments for held in batch] == [1] * 4
+    assert [held.whole for held in batch] == stream
+    assert all(held.header == Header() for held in batch)
 
 
 @given(

@@ -78,6 +78,8 @@ def parsed_bytes(packet: bytes) -> int:
         return start
     if packet[9] == TCP:
         return start + (packet[start + 12] >> 4) * 4
+    if packet[9] == SCTP:
+        return start + 12
     return start + (8 if packet[9] in (UDP, ICMP, GRE) else 0)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pylb import _core
 from pylb.wire import checksum as c
 from pylb.wire import pure
 
@@ -100,3 +101,64 @@ def test_udp_never_writes_zero(value: int, written: int) -> None:
 def test_initial_outside_32_bits_is_refused(initial: int) -> None:
     with pytest.raises(OverflowError):
         c.ones_sum(b"", initial)
+
+
+# RFC 3720 appendix B.4; there the bytes stand in the order of the wire, the lowest first.
+ISCSI_READ = bytes.fromhex(
+    "01c00000 00000000 00000000 00000000 14000000 00000400 00000014 00000018"
+    "28000000 00000000 02000000 00000000"
+)
+
+
+@pytest.mark.parametrize("crc32c", [c.crc32c, pure.crc32c])
+@pytest.mark.parametrize(
+    ("data", "wire"),
+    [
+        (bytes(32), "aa36918a"),
+        (b"\xff" * 32, "43aba862"),
+        (bytes(range(32)), "4e79dd46"),
+        (bytes(range(31, -1, -1)), "5cdb3f11"),
+        (ISCSI_READ, "563a96d9"),
+    ],
+)
+def test_rfc3720_appendix_b4(crc32c, data: bytes, wire: str) -> None:
+    assert crc32c(data).to_bytes(4, "little").hex() == wire
+
+
+@given(st.binary(max_size=200), u32, st.integers(0, 15))
+@example(b"", 0, 0)
+@example(bytes(64), 0xFFFFFFFF, 3)
+def test_crc32c_equals_its_twins(data: bytes, initial: int, offset: int) -> None:
+    expected = pure.crc32c(data, initial)
+    shifted = memoryview(bytearray(bytes(offset) + data))[offset:]
+    assert c.crc32c(shifted, initial) == expected
+    assert _core.lib.pylb_crc32c_portable(data, len(data), initial) == expected
+
+
+@given(st.binary(max_size=100), st.binary(max_size=100))
+def test_crcs_of_parts_follow_one_another(head: bytes, tail: bytes) -> None:
+    assert c.crc32c(tail, c.crc32c(head)) == c.crc32c(head + tail)
+
+
+@given(st.binary(max_size=300), u32, u32, u32)
+def test_an_updated_crc_is_the_new_one_and_a_wrong_one_stays_as_wrong(
+    tail: bytes, old: int, new: int, wrong: int
+) -> None:
+    before, after = (c.crc32c(word.to_bytes(4, "big") + tail) for word in (old, new))
+    length = 4 + len(tail)
+    assert c.crc32c_update(before, old, new, length) == after
+    assert pure.crc32c_update(before, old, new, length) == after
+    assert c.crc32c_update(before ^ wrong, old, new, length) == after ^ wrong
+
+
+def test_the_crc_of_the_largest_packet_is_updated() -> None:
+    data = bytes(range(256)) * 256
+    for length in (65535, 65515, 32768, 32767):
+        before, after = c.crc32c(data[:length]), c.crc32c(b"\1\2\3\4" + data[4:length])
+        assert c.crc32c_update(before, 0x00010203, 0x01020304, length) == after
+
+
+def test_the_checksum_of_sctp_does_not_cover_itself() -> None:
+    body = bytes(range(40))
+    expected = pure.crc32c(body[:8] + bytes(4) + body[12:])
+    assert c.sctp_checksum(body) == c.sctp_checksum(body[:8] + b"abcd" + body[12:]) == expected

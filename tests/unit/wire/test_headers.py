@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from ipaddress import IPv4Address
 
 import dpkt
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylb.wire import icmp, ipv4, tcp, udp
+from pylb.wire import icmp, ipv4, pure, sctp, tcp, udp
 from pylb.wire.checksum import checksum, pseudo_sum
 from pylb.wire.errors import WireError
 
@@ -252,3 +253,40 @@ class TestReset:
             return
         if reset is not None:
             read(reset)
+
+
+class TestSCTP:
+    @given(u16, u16, u32, st.lists(st.tuples(u8, u8, payloads), max_size=4))
+    def test_fields(
+        self, sport: int, dport: int, tag: int, chunks: list[tuple[int, int, bytes]]
+    ) -> None:
+        body = b"".join(sctp.chunk(*each) for each in chunks)
+        packet = sctp.build(A, B, sport, dport, tag, body)
+        ip, raw = read(packet), packet[20:]
+        assert (addresses(ip), ip.p, bool(ip.df)) == ((A, B), 132, True)
+        assert struct.unpack_from(">HHI", raw) == (sport, dport, tag)
+        crc = pure.crc32c(raw[:8] + bytes(4) + raw[12:])
+        assert raw[8:12] == crc.to_bytes(4, "little")
+        assert raw[12:] == body
+        at = 0
+        for kind, flags, value in chunks:
+            length = int.from_bytes(body[at + 2 : at + 4], "big")
+            assert (body[at], body[at + 1], body[at + 4 : at + length]) == (kind, flags, value)
+            at += -(-length // 4) * 4
+        assert at == len(body)
+
+    def test_an_init_tells_its_tag(self) -> None:
+        for ack in (False, True):
+            made = sctp.init(0x01020304, ack)
+            assert made[:8] == bytes((1 + ack, 0, 0, 20, 1, 2, 3, 4))
+
+    def test_an_abort_may_reflect_the_tag(self) -> None:
+        assert sctp.abort(A, B, 1, 2, 9)[20 + 12 :] == b"\6\0\0\4"
+        assert sctp.abort(A, B, 1, 2, 9, reflected=True)[20 + 12 :] == b"\6\1\0\4"
+
+    def test_what_does_not_fit(self) -> None:
+        with pytest.raises(WireError, match="65531"):
+            sctp.chunk(0, 0, bytes(65532))
+        with pytest.raises(WireError, match="65503"):
+            sctp.build(A, B, 1, 2, 3, bytes(65504))
+        assert len(sctp.build(A, B, 1, 2, 3, bytes(65503))) == 65535

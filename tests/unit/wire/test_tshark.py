@@ -8,7 +8,7 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from pylb.wire import flannel_udp, icmp, tcp, udp, vxlan
+from pylb.wire import flannel_udp, icmp, sctp, tcp, udp, vxlan
 
 A, B = 0x0AF40102, 0x0AF40203
 NODE, PEER = 0xC0A8320B, 0xC0A8320C
@@ -19,14 +19,18 @@ INNER = {
     "udp": udp.build(A, B, 40000, 5000, b"question"),
     "icmp": icmp.echo(A, B, 7, 1, b"ping"),
     "icmp-error": icmp.error(icmp.UNREACHABLE, 3, 0, udp.build(B, A, 5000, 53, b"?"), A, B),
+    "sctp": sctp.build(A, B, 40000, 36412, 0, sctp.init(7)),
     "reset": tcp.reset_for(tcp.build(B, A, 81, 40001, 1, 0, tcp.SYN, 64240)) or b"",
 }
 PREFERENCES = [
     word for protocol in ("ip", "tcp", "udp") for word in ("-o", f"{protocol}.check_checksum:TRUE")
-]
+] + ["-o", "sctp.checksum:crc32c"]
 # Errors only: tshark warns of every RST.  That ICMP's checksum is wrong is but a warning.
 ERROR = 0x800000
-FAULTS = f"_ws.malformed || _ws.expert.severity >= {ERROR} || icmp.checksum.status == 0"
+FAULTS = (
+    f"_ws.malformed || _ws.expert.severity >= {ERROR} "
+    "|| icmp.checksum.status == 0 || sctp.checksum.status == 0"
+)
 
 
 def tshark(capture: Path, *arguments: str) -> list[str]:

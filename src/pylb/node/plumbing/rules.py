@@ -40,6 +40,7 @@ NODE_TO_FRONTENDS = 155
 LOCAL = 1000
 
 _TCP, _UDP, _ICMP = socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP
+_SCTP = socket.IPPROTO_SCTP
 _LOOPBACK = Prefix(0x7F000001, 32)
 _MASQUERADABLE = (2, 4, 33, 41, 47, 50, 51, 94, 108, 115, 132, 136)
 """IGMP, IP in IP, DCCP, IPv6 in IP, GRE, ESP, AH, IPIP, IPComp, L2TP, SCTP, UDP-Lite."""
@@ -115,7 +116,7 @@ def desired(plan: Plan, names: Names, targets: Targets) -> list[Rule]:
     ]
     peers = sorted({peer.subnet for peer in plan.peers.values()})
     rules += [Rule(FROM_NODE, "lo", subnet, target=tun) for subnet in peers]
-    for protocol in (_TCP, _UDP):
+    for protocol in (_TCP, _UDP, _SCTP):
         rules += [
             Rule(NODE_TO_NODE_PORTS, "lo", node, protocol, plan.node_ports, target=tun),
             Rule(

@@ -67,8 +67,8 @@ def of_links(names: Names) -> list[tuple[str, str]]:
     ]
 
 
-_OPTIONAL = ("bridge/", "ipv6/")
-"""Present only with the module; without it there is nothing to switch off."""
+_OPTIONAL = ("bridge/", "ipv6/", "netfilter/nf_conntrack_sctp_")
+"""Present only with the module; without it there is nothing to switch off, or to wait for."""
 
 
 def apply(settings: list[tuple[str, str]], record: Record, root: Path = _ROOT) -> list[str]:
