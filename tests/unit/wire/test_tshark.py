@@ -24,7 +24,7 @@ INNER = {
 }
 PREFERENCES = [
     word for protocol in ("ip", "tcp", "udp") for word in ("-o", f"{protocol}.check_checksum:TRUE")
-] + ["-o", "sctp.checksum:crc32c"]
+] + ["-o", "sctp.checksum:crc-32c"]
 # Errors only: tshark warns of every RST.  That ICMP's checksum is wrong is but a warning.
 ERROR = 0x800000
 FAULTS = (

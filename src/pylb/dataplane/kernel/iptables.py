@@ -367,7 +367,7 @@ def _postrouting(plan: Plan, options: Options) -> Iterator[str]:
     yield f"-d {plan.pod_cidr} -j RETURN"
     if plan.masquerade:
         first, last = plan.masquerade_ports
-        for proto in ("tcp", "udp", "icmp"):
+        for proto in ("tcp", "udp", "sctp", "icmp"):
             ports = f"{quad(plan.node_ip)}:{first}-{last}"
             yield f"-s {plan.pod_cidr} -p {proto} -j SNAT --to-source {ports}{fully}"
         yield f"-s {plan.pod_cidr} {node}"

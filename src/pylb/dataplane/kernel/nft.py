@@ -401,7 +401,7 @@ def _sources(plan: Plan, options: Options) -> Iterator[tuple[str, list[str]]]:
         ports = f"snat to {quad(plan.node_ip)}:{first}-{last}{flags}"
         # An ICMP identifier is treated as a port is.
         outside = [
-            f"{leaving} meta l4proto {{ tcp, udp }} {ports}",
+            f"{leaving} meta l4proto {{ tcp, udp, sctp }} {ports}",
             f"{leaving} meta l4proto icmp {ports}",
             f"{leaving} {node}",
         ]
