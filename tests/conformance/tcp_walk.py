@@ -11,7 +11,7 @@ import select
 import time
 from dataclasses import dataclass, field
 
-from pylb.dataplane.base import NODE_TUN, DropReason, FlowView, Packet
+from pylb.dataplane.base import NODE_TUN, DropReason, Event, FlowView, Packet
 from pylb.plan.tables import (
     Backend,
     Frontend,
@@ -78,6 +78,8 @@ class Walk:
     client: Side = field(default_factory=lambda: Side(1000))
     server: Side = field(default_factory=lambda: Side(5000))
     history: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    """Ours."""
 
     def __post_init__(self) -> None:
         self.dataplane = DATAPLANES[self.name](SECRET)
@@ -124,6 +126,7 @@ class Walk:
         theirs = read(received._descriptor)
         out = self.dataplane.process([Packet(NODE_TUN, raw)], time.monotonic_ns() - self.started)
         self.history.append(told)
+        self.events += out.events
         self._compare_packets(
             theirs, raw, [p.data for p in out.sent], ([d.reason for d in out.dropped], [reason])
         )

@@ -122,6 +122,19 @@ def test_a_walk(patient: Kernel, port: int, packets: tuple[Packet, ...], name: s
     Association(patient, port, name).send(*packets)
 
 
+@pytest.mark.parametrize("name", DATAPLANES)
+@pytest.mark.parametrize(
+    "walk", ["open, data, close by the client", "close by the server", "first a HEARTBEAT"]
+)
+def test_the_events_are_the_kernels(patient: Kernel, port: int, walk: str, name: str) -> None:
+    association = Association(patient, port, name)
+    association.send(*WALKS[walk])
+    ours = [(e.kind, e.flow.state, e.flow.assured, e.flow.seen_reply) for e in association.events]
+    assert len(ours) >= 2
+    theirs = [patient.event(port) for _ in ours]
+    assert ours == [(e.kind, e.flow.state, e.flow.assured, e.flow.seen_reply) for e in theirs]
+
+
 SEED = int(os.environ.get("PYLB_SEED", "1"))
 COUNT = int(os.environ.get("PYLB_WALKS", "25"))
 

@@ -266,11 +266,11 @@ def test_traceroute_over_the_overlay_names_both_nodes() -> None:
 def test_unknown_protocols_pass_through_masquerade_and_back() -> None:
     cluster = Cluster(policy(), 1)
     internet, pod = cluster.outside["internet"], cluster.pods["a"]
-    pod.send(ipv4.build(A, INTERNET, 132, b"\x0f\xa0\x00\x50" + bytes(12)))
+    pod.send(ipv4.build(A, INTERNET, 33, b"\x0f\xa0\x00\x50" + bytes(12)))
     cluster.settle()
     asked = only(internet.inbox)
-    assert (asked.src, asked.protocol) == (NODE1, 132)
-    internet.send(ipv4.build(INTERNET, NODE1, 132, b"\x00\x50\x0f\xa0" + bytes(12)))
+    assert (asked.src, asked.protocol) == (NODE1, 33)
+    internet.send(ipv4.build(INTERNET, NODE1, 33, b"\x00\x50\x0f\xa0" + bytes(12)))
     cluster.settle()
     assert only(pod.inbox).src == INTERNET
 

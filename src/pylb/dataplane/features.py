@@ -21,6 +21,7 @@ class Feature(enum.Enum):
     NAMED_DROPS = "every drop has a named reason and a counter"
     KEYED_CHOICES = "backend and SNAT port are keyed functions of the flow, the same anew"
     SCHEDULERS = "schedulers lc, wlc and mh are what IPVS has under these names"
+    SCTP_ABORTS = "an SCTP association whose backend is gone is aborted on both sides"
     SHARED_AFFINITY = "affinity holds whichever of its addresses a client asks a Service by"
     FLOWS_OUTLIVE_DAEMON = "flows survive a restart of the daemon"
 
@@ -38,6 +39,7 @@ LACKS: Mapping[str, Mapping[Feature, str]] = {
         Feature.NAMED_DROPS: "drops are spread over nftables, conntrack and device counters",
         Feature.KEYED_CHOICES: "numgen and NAT ports are random",
         Feature.SCHEDULERS: "lc and wlc are random, mh is a hash of the flow without a table",
+        Feature.SCTP_ABORTS: "packets run into a missing neighbour; the sender waits",
         Feature.SHARED_AFFINITY: "nftables has a memory for each address and port of a Service",
     },
 }

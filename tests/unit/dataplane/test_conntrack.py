@@ -77,9 +77,9 @@ def test_an_unsolicited_ping_reply_makes_no_entry() -> None:
     [
         (99, b"whatever", (600, 600)),
         (47, b"\0\0\x08\0rest", (30, 180)),
-        (132, bytes(12), (600, 600)),
+        (33, bytes(12), (600, 600)),
     ],
-    ids=["generic", "gre", "sctp"],
+    ids=["generic", "gre", "dccp"],
 )
 def test_other_protocols(protocol: int, payload: bytes, timeouts: tuple[int, int]) -> None:
     dp = dataplane()
