@@ -50,7 +50,7 @@ eventually '1/1' 'pylb get pods -o wide'
 expect "node1" "$output"
 
 say "Source IP for Services with Type=ClusterIP
-Packets from inside the cluster are never source NAT'd, whatever the proxy mode."
+A pod that asks a Service keeps its own address, whatever the proxy mode."
 run 'pylb get nodes'
 run 'pylb lab exec node1 -- curl -s http://localhost:10249/proxyMode'
 expect "$dataplane" "$output"
@@ -165,12 +165,15 @@ node without an endpoint: pods reach the address at once, and keep theirs."
 run 'pylb lab exec busybox -- curl -s 203.0.113.140 | grep client_address'
 expect "client_address=10.244.2.2" "$output"
 
-say "When the pod goes elsewhere, the health checks and the route follow.  (The tutorial leaves that
-to the reader.)"
+say "A second pod, on another node: that node's health check says so, and the router sends there too."
 run 'pylb scale deployment source-ip-app --replicas=2'
 eventually '2/2' 'pylb get deployment source-ip-app'
 run 'pylb get pod -o wide -l app=source-ip-app'
+expect "node3" "$output"
 eventually '1 Service Endpoints found' 'pylb lab exec node3 -- curl -s localhost:$HEALTH/healthz'
+eventually '192.168.50.13' 'pylb lab exec router -- ip route show 203.0.113.140 | grep -o "via [0-9.]*"'
+[[ $output == "via 192.168.50.11
+via 192.168.50.13" ]] || expect "node1 and node3" "$output"
 
 say "Cleaning up"
 run 'pylb delete svc -l app=source-ip-app'
