@@ -84,7 +84,9 @@ FRONTENDS: tuple[tuple[FrontendKey, FrontendKind], ...] = (
 
 
 SCHEDULERS = ("random", "rr", "wrr", "lc", "wlc", "sh", "mh")
-SOURCES = tuple(prefix(p) for p in ("10.244.1.0/24", "10.244.1.2/32", "192.168.0.0/16", "0.0.0.0/0"))
+SOURCES = tuple(
+    prefix(p) for p in ("10.244.1.0/24", "10.244.1.2/32", "192.168.0.0/16", "0.0.0.0/0")
+)
 WEIGHTS = (1, 1, 1, 2, 3, 6, 1000, 65535)
 
 
