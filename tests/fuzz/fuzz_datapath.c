@@ -38,7 +38,8 @@ static const struct pylb_node_config node = {
 	.vni = 1,
 	.mtu = 1450,
 	.maglev_size = 7,
-	.timeouts = { 120, 60, 432000, 120, 60, 30, 120, 10, 300, 300, 30, 120, 30, 30, 180, 600 },
+	.timeouts = { 120, 60, 432000, 120, 60, 30, 120, 10, 300, 300, 30, 120, 30, 30, 180, 600,
+		      10, 3, 3, 210, 3, 3, 3, 30 },
 	.masquerade_low = 61000,
 	.masquerade_high = 61003,
 	.masquerade = 1,
@@ -80,6 +81,9 @@ static const struct pylb_frontend frontends[] = {
 	{ .address = NODE, .port = 30081, .protocol = 6, .kind = PYLB_NODE_PORT,
 	  .scheduler = PYLB_SOURCE_HASH, .others = PYLB_BACKENDS, .local_only = 1, .service = 5,
 	  .first = 0, .backends = 2, .other = 3 },
+	{ .address = VIP, .port = 80, .protocol = PROTO_SCTP, .kind = PYLB_CLUSTER_IP,
+	  .scheduler = PYLB_LEAST_CONNECTION, .is_virtual = 1, .service = 6, .first = 1,
+	  .backends = 1 },
 };
 static const uint32_t addresses[] = { POD_A, POD_B, POD_REMOTE }, holders[] = { 3, 3, 3 };
 
