@@ -209,33 +209,64 @@ static bool still_served(struct pylb_dataplane *dp, struct flow *f, int directio
 }
 
 /**
- * reset() - The backend of a TCP flow is gone: reset both ends and forget the flow
+ * send_resets() - Make and send resets to one end
  * @dp:		Dataplane
- * @job:	The packet that came
+ * @to:		Their addresses and ports
+ * @numbers:	Their sequence numbers
+ * @n:		How many
+ */
+static void send_resets(struct pylb_dataplane *dp, const struct tuple *to,
+			const uint32_t *numbers, int n)
+{
+	for (int i = 0; i < n; i++) {
+		uint8_t *room = arena_take(dp, ANSWER_MAX);
+
+		emit(dp, room, tcp_segment(to, numbers[i], 0, TCP_RST, room));
+	}
+}
+
+/**
+ * reset() - The backend of a TCP flow is gone: reset both ends
+ * @dp:		Dataplane
+ * @job:	The packet that came, not the SYN of a new connection
  * @slot:	Its flow
  * @direction:	Its direction in it
  * @now:	Nanoseconds
  *
- * Each reset has exactly the sequence number that its receiver expects, which RFC 5961
- * demands.
+ * A receiver closes only for exactly the number that it awaits; for one behind it does
+ * nothing at all, for one ahead it asks (RFC 5961 section 3).  Which one it awaits is not
+ * known while packets are under way, so there is a reset for each that it may be.  The flow
+ * stays for a while, closed: who asks, or has missed the reset, gets another.
  */
 static void reset(struct pylb_dataplane *dp, struct job *job, uint32_t slot, int direction,
 		  uint64_t now)
 {
 	struct flow *f = table_flow(dp->table, slot);
 	struct tuple own = flow_tuple(f, !direction);
-	struct tuple far = tuple_invert(&own);
-	uint32_t expected = f->tcp.side[!direction].max_ack;
-	uint8_t *room = arena_take(dp, ANSWER_MAX);
+	struct tuple near = tuple_invert(&job->p->tuple), far = tuple_invert(&own);
+	struct segment s = segment_read(job->p);
+	uint32_t numbers[2];
 
 	dp->counts[PYLB_COUNT_RESET]++;
-	emit(dp, room, rejection(job->p, job->p->tuple.dst, room));
-	if (expected) {
-		room = arena_take(dp, ANSWER_MAX);
-		emit(dp, room, tcp_segment(&far, expected, 0, TCP_RST, room));
-	}
-	table_destroy(dp->table, slot, now);
+	if (s.kind != KIND_RST && s.flags & TCP_ACK)
+		send_resets(dp, &near, numbers,
+			    tcp_awaited(&f->tcp, direction, true, s.ack, numbers));
+	send_resets(dp, &far, numbers, tcp_awaited(&f->tcp, !direction, false, 0, numbers));
+	track_abort(dp->table, slot, now, plan_node(dp->plan)->timeouts);
 	drop(dp, PYLB_DROP_BACKEND_GONE, job);
+}
+
+/**
+ * is_new_connection() - Does a packet of a flow begin anew?
+ * @p:		Packet
+ * @direction:	Its direction
+ *
+ * Return: true for all but TCP, and for a client's SYN
+ */
+static bool is_new_connection(const struct packet *p, int direction)
+{
+	return p->tuple.protocol != PROTO_TCP ||
+	       (direction == ORIGINAL && segment_read(p).kind == KIND_SYN);
 }
 
 /**
@@ -399,12 +430,13 @@ static void existing(struct pylb_dataplane *dp, struct job *job, uint32_t slot, 
 	struct tuple far = flow_tuple(f, !direction);
 
 	dp->counts[PYLB_COUNT_FOUND] += job->p->segments;
-	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) && !still_served(dp, f, direction)) {
-		if (f->protocol == PROTO_TCP) {
-			reset(dp, job, slot, direction, now);
-		} else {
+	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) &&
+	    !still_served(dp, f, direction)) {
+		if (is_new_connection(job->p, direction)) {
 			table_destroy(dp->table, slot, now);
 			first(dp, job, now);
+		} else {
+			reset(dp, job, slot, direction, now);
 		}
 		return;
 	}

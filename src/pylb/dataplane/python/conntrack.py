@@ -390,6 +390,18 @@ def track(
     return tcp.Verdict.IGNORE if verdict is tcp.Verdict.IGNORE else tcp.Verdict.ACCEPT
 
 
+def abort(table: Table, flow: Flow, now: int, times: Timeouts) -> None:
+    """A TCP flow was reset from here: it stays, closed, for what its ends have still to say."""
+    assert flow.tcp is not None
+    if flow.tcp.state == tcp.State.CLOSE:
+        return
+    flow.tcp.state = tcp.State.CLOSE
+    table.renew(flow, times.tcp_close, now)
+    if flow.load:
+        table.weigh(flow)
+    table.announce(EventKind.UPDATE, flow, now)
+
+
 def _is_stream(flow: Flow, protocol: int, now: int) -> bool:
     return protocol == GRE or now - flow.started > _UDP_STREAM_AFTER
 

@@ -21,14 +21,15 @@ from pylb.dataplane.base import (
     Dropped,
     DropReason,
     FlowFilter,
+    FlowTuple,
     FlowView,
     Output,
     Packet,
     TunPort,
 )
-from pylb.dataplane.python import icmp, nat, overlay
+from pylb.dataplane.python import icmp, nat, overlay, tcp
 from pylb.dataplane.python.balance import COUNTS_LOAD, Balancer
-from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, may_open, track
+from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, abort, may_open, track
 from pylb.dataplane.python.fragments import Reassembler, split
 from pylb.dataplane.python.frontend import admits, eligible
 from pylb.dataplane.python.loaded import Loaded
@@ -43,7 +44,7 @@ from pylb.dataplane.python.packet import (
     invert,
     parse,
 )
-from pylb.dataplane.python.tcp import RST, Verdict
+from pylb.dataplane.python.tcp import Verdict
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Plan, PlanError
 from pylb.plan.validate import validate, validate_delta
 from pylb.wire import icmp as wire_icmp
@@ -249,23 +250,36 @@ class PythonDataplane:
     def _reset(
         self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
     ) -> None:
-        """The backend of a TCP flow is gone: reset both ends and forget the flow.
+        """The backend of a TCP flow is gone: reset both ends, or let a SYN begin anew.
 
-        Each reset has exactly the sequence number that its receiver expects, which
-        RFC 5961 demands.
+        A receiver closes only for exactly the number that it awaits; for one behind it
+        does nothing at all, for one ahead it asks (RFC 5961 section 3).  Which one it
+        awaits is not known while packets are under way, so there is a reset for each
+        that it may be.  The flow stays for a while, closed: who asks, or has missed the
+        reset, gets another.
         """
+        segment = tcp.parse(job.packet.data, job.packet.l4, len(job.packet.data))
+        if direction == ORIGINAL and segment.kind is tcp.Kind.SYN:
+            # Of a new connection, or of one that the backend never answered.
+            self._table.destroy(flow, now)
+            self._first(loaded, job, now, out)
+            return
         self._counters["reset"] += 1
-        answer = icmp.rejection(job.packet, job.packet.dst)
-        if answer is not None:
-            self._emit(loaded, parse(answer), out)
+        assert flow.tcp is not None
+        if segment.kind is not tcp.Kind.RST and segment.flags & wire_tcp.ACK:
+            numbers = flow.tcp.awaited(direction, segment.ack)
+            self._send_resets(loaded, invert(job.packet.tuple), numbers, out)
         far = invert(flow.reply if direction == ORIGINAL else flow.original)
-        tracker = flow.tcp
-        if tracker is not None and tracker.sides[1 - direction].max_ack:
-            expected = tracker.sides[1 - direction].max_ack
-            reset = wire_tcp.build(far.src, far.dst, far.sport, far.dport, expected, 0, RST, 0)
-            self._emit(loaded, parse(reset), out)
-        self._table.destroy(flow, now)
+        self._send_resets(loaded, far, flow.tcp.awaited(1 - direction), out)
+        abort(self._table, flow, now, loaded.plan.timeouts)
         self._drop(DropReason.BACKEND_GONE, job.origin, out)
+
+    def _send_resets(
+        self, loaded: Loaded, to: FlowTuple, numbers: Iterable[int], out: Output
+    ) -> None:
+        for number in numbers:
+            reset = wire_tcp.build(to.src, to.dst, to.sport, to.dport, number, 0, tcp.RST, 0)
+            self._emit(loaded, parse(reset), out)
 
     def _first(self, loaded: Loaded, job: _Job, now: int, out: Output) -> None:
         """A packet without a flow: a Service's, a pod's, or none of our business."""
