@@ -26,6 +26,7 @@
 #include "icmp.h"
 #include "nat.h"
 #include "route.h"
+#include "served.h"
 
 #define FRAGMENTATION_NEEDED	4
 
@@ -172,43 +173,6 @@ static void reject(struct pylb_dataplane *dp, struct job *job, int reason)
 }
 
 /**
- * still_served() - The plan has changed: may the flow stay with its backend?
- * @dp:		Dataplane
- * @f:		A balanced flow
- * @direction:	Of the packet in hand
- *
- * TCP stays until nothing has the backend's address any more.  UDP moves as soon as
- * the backend takes no new flows, with the client's next packet; what the backend
- * still had to say is let through.
- *
- * Return: true if so; the flow is of the plan's generation then
- */
-static bool still_served(struct pylb_dataplane *dp, struct flow *f, int direction)
-{
-	if (f->protocol == PROTO_TCP) {
-		if (!plan_has_address(dp->plan, f->reply_src))
-			return false;
-	} else if (direction == REPLY) {
-		return true;
-	} else {
-		const struct frontend *frontend =
-			plan_frontend(dp->plan, f->dst, f->dport, f->protocol);
-		struct choices choices;
-		uint32_t i = 0;
-
-		if (!frontend || !eligible(dp->plan, frontend, f->src, &choices))
-			return false;
-		while (i < choices.count && (choices.first[i].address != f->reply_src ||
-					     choices.first[i].port != f->reply_sport))
-			i++;
-		if (i == choices.count)
-			return false;
-	}
-	f->generation = dp->generation & GENERATION_MASK;
-	return true;
-}
-
-/**
  * send_resets() - Make and send resets to one end
  * @dp:		Dataplane
  * @to:		Their addresses and ports
@@ -306,10 +270,10 @@ static void open_flow(struct pylb_dataplane *dp, struct job *job, uint32_t addre
 	}
 	slot = table_create(dp->table, &p->tuple, &reply, now);
 	f = table_flow(dp->table, slot);
+	f->generation = dp->generation & GENERATION_MASK;
 	if (frontend) {
 		f->balanced = 1;
 		f->service = frontend->key.service & 0xffffff;
-		f->generation = dp->generation & GENERATION_MASK;
 		if (counts_load(frontend))
 			table_weigh(dp->table, slot, LOAD_OPEN);
 	}
@@ -430,9 +394,9 @@ static void existing(struct pylb_dataplane *dp, struct job *job, uint32_t slot, 
 	struct tuple far = flow_tuple(f, !direction);
 
 	dp->counts[PYLB_COUNT_FOUND] += job->p->segments;
-	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) &&
-	    !still_served(dp, f, direction)) {
-		if (is_new_connection(job->p, direction)) {
+	if (f->generation != (dp->generation & GENERATION_MASK) &&
+	    !still_right(dp->plan, dp->generation, f, direction, job->from_tun)) {
+		if (!f->balanced || is_new_connection(job->p, direction)) {
 			table_destroy(dp->table, slot, now);
 			first(dp, job, now);
 		} else {

@@ -57,7 +57,7 @@ class Flow:
     """One tracked connection, and why it is translated as it is.
 
     ``frontend`` is the frontend that balanced it (None when none did),
-    ``generation`` the plan generation that last confirmed its backend, and ``load``
+    ``generation`` the plan generation that it was last held against, and ``load``
     what it counts for at its backend, 0 when nobody looks.
     """
 
@@ -123,7 +123,7 @@ class Flow:
             bytes=(self.bytes[0], self.bytes[1]),
             service=self.frontend.service if self.frontend else "",
             frontend=self.frontend.key if self.frontend else None,
-            generation=self.generation,
+            generation=self.generation if self.frontend else 0,
         )
 
 

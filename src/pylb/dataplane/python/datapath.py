@@ -29,7 +29,7 @@ from pylb.dataplane.base import (
 )
 from pylb.dataplane.python import icmp, nat, overlay, tcp
 from pylb.dataplane.python.balance import COUNTS_LOAD, Balancer
-from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, abort, may_open, track
+from pylb.dataplane.python.conntrack import ORIGINAL, Flow, Table, abort, may_open, track
 from pylb.dataplane.python.fragments import Reassembler, split
 from pylb.dataplane.python.frontend import admits, eligible
 from pylb.dataplane.python.loaded import Loaded
@@ -44,6 +44,7 @@ from pylb.dataplane.python.packet import (
     invert,
     parse,
 )
+from pylb.dataplane.python.served import still_right
 from pylb.dataplane.python.tcp import Verdict
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Plan, PlanError
 from pylb.plan.validate import validate, validate_delta
@@ -201,12 +202,10 @@ class PythonDataplane:
     ) -> None:
         """A packet of a tracked flow: move its state, translate it, send it on."""
         self._counters["found"] += 1
-        if (
-            flow.frontend is not None
-            and flow.generation != loaded.generation
-            and not self._still_served(loaded, flow, direction)
+        if flow.generation != loaded.generation and not still_right(
+            loaded, flow, direction, job.from_tun
         ):
-            if job.packet.protocol == TCP:
+            if flow.frontend is not None and job.packet.protocol == TCP:
                 self._reset(loaded, job, flow, direction, now, out)
             else:
                 self._table.destroy(flow, now)
@@ -223,29 +222,6 @@ class PythonDataplane:
             self._invalid(loaded, job, flow.translated, DropReason.INVALID_STATE, out)
         else:
             self._translate(loaded, job, flow, direction, out)
-
-    def _still_served(self, loaded: Loaded, flow: Flow, direction: int) -> bool:
-        """The plan has changed: may the flow stay with its backend?
-
-        TCP stays until nothing has the backend's address any more.  UDP moves as
-        soon as the backend takes no new flows, with the client's next packet; what
-        the backend still had to say is let through.
-        """
-        assert flow.frontend is not None
-        assert flow.backend is not None
-        frontend = loaded.plan.frontends.get(flow.frontend.key)
-        if flow.original.protocol == TCP:
-            served = flow.backend[0] in loaded.plan.addresses
-        elif direction == REPLY:
-            return True
-        else:
-            served = frontend is not None and any(
-                (frontend.backends[i].address, frontend.backends[i].port) == flow.backend
-                for i in eligible(loaded.plan, frontend, flow.original.src) or ()
-            )
-        if served:
-            flow.generation = loaded.generation
-        return served
 
     def _reset(
         self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
@@ -381,10 +357,10 @@ class PythonDataplane:
             self._drop(DropReason.SNAT_EXHAUSTED, job.origin, out)
             return
         flow = self._table.create(original, reply, now)
+        flow.generation = loaded.generation
         if frontend is not None:
             flow.frontend = frontend
             flow.backend = destination
-            flow.generation = loaded.generation
             if frontend.scheduler in COUNTS_LOAD:
                 self._table.weigh(flow)
         self._counters["new"] += 1
