@@ -63,26 +63,36 @@ def clean(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("node", "way", "also"),
+    ("who", "node", "way", "also"),
     [
-        ("node2", "down", ()),
-        ("node2", "up", ()),
-        ("node2", "idle", ()),
-        ("node1", "down", (("Service", "churn"),)),
+        ("client-1", "node2", "down", ()),
+        ("client-1", "node2", "up", ()),
+        ("client-1", "node2", "idle", ()),
+        ("client-1", "node1", "down", (("Service", "churn"),)),
+        ("node1", "node2", "down", ()),
+        ("client", "node2", "down", ()),
     ],
-    ids=["stream from it", "stream to it", "silence", "its Service gone too, same node"],
+    ids=[
+        "stream from it",
+        "stream to it",
+        "silence",
+        "its Service gone too, same node",
+        "to a process of the node",
+        "to a client outside",
+    ],
 )
 def test_both_ends_are_reset(
-    lab: Lab, tmp_path: Path, node: str, way: str, also: tuple[tuple[str, str], ...]
+    lab: Lab, tmp_path: Path, who: str, node: str, way: str, also: tuple[tuple[str, str], ...]
 ) -> None:
     """A stream from the server, one to it, and a client that speaks when all is over."""
     if lab.lacks(Feature.GONE_BACKEND_RESETS):
         pytest.skip("its flows live on until the server is killed, and then its kernel ends them")
+    lab.run("client", "ip", "route", "replace", "10.96.0.0/12", "via", "192.168.50.11")
     told = tmp_path / "server"
     lab.apply(backend("b1", node, PYTHON, "-c", SERVER, way, str(told), port=PORT), service(PORT))
     wait_for(lambda: len(active(lab)) == 1, "one backend")
     with subprocess.Popen(
-        lab.argv("client-1", PYTHON, "-c", CLIENT, way, VIP),
+        lab.argv(who, PYTHON, "-c", CLIENT, way, VIP),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -208,6 +208,14 @@ def test_affinity_policies_and_ranges(tmp_path: Path) -> None:
     assert again.policy.services == given.policy.services
 
 
+def test_app_protocols_and_families_change_nothing(tmp_path: Path) -> None:
+    port = {"port": 80, "appProtocol": "kubernetes.io/h2c"}
+    one_family = {"ipFamilies": ["IPv4"], "ipFamilyPolicy": "PreferDualStack"}
+    given = with_these(tmp_path, service(ports=[port], **one_family))
+    assert made(given) == made(with_these(tmp_path, service()))
+    assert not given.warnings
+
+
 def test_a_headless_service_has_its_endpoints_listed(tmp_path: Path) -> None:
     given = with_these(tmp_path, service(clusterIP="None"))
     assert made(given).cluster_ip is None
