@@ -209,7 +209,7 @@ def test_affinity_policies_and_ranges(tmp_path: Path) -> None:
 
 
 def test_app_protocols_and_families_change_nothing(tmp_path: Path) -> None:
-    port = {"port": 80, "appProtocol": "kubernetes.io/h2c"}
+    port = {"port": 80, "targetPort": "http", "appProtocol": "kubernetes.io/h2c"}
     one_family = {"ipFamilies": ["IPv4"], "ipFamilyPolicy": "PreferDualStack"}
     given = with_these(tmp_path, service(ports=[port], **one_family))
     assert made(given) == made(with_these(tmp_path, service()))
