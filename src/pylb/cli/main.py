@@ -31,13 +31,14 @@ from pylb.cli import (
     run,
     service,
     sets,
+    trace,
 )
 from pylb.cli.common import Parser
 from pylb.cli.errors import CliError
 
 _COMMANDS = (
     *(lab, apply, get, create, run, expose, patch, logs),
-    *(service, ipvs, sets, conntrack, plan),
+    *(service, ipvs, sets, trace, conntrack, plan),
     *(daemon, demo, bench),
 )
 """In the order of the help: the lab and its objects, what daemons do, the rest."""
