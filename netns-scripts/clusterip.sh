@@ -18,20 +18,11 @@ expect "hostname=solo" "$output"
 
 say "(2) Between the nodes the packet is inside VXLAN: UDP from node to node, port 8472.
 The first packet and the answer to it:"
-heard=$(mktemp)
-in_lab node1 -- timeout 20 tcpdump -tt -l --immediate-mode -nni eth0 -c 2 udp port 8472 \
-	>"$heard" 2>"$heard.err" &
-sniffer=$!
-until grep -q 'listening on' "$heard.err"; do kill -0 $sniffer; sleep 0.05; done
+listen in_lab node1 -- timeout 20 tcpdump -l --immediate-mode -nni eth0 -c 2 udp port 8472
 in_lab client-1 -- curl -sS -m 5 -o /dev/null http://10.96.0.20/
-wait $sniffer
-# Of tcpdump's words only who sent to whom: for the packet outside and the one inside.
-wire=$(grep -oE '[0-9.]+ > [0-9.]+' "$heard")
-rm -f "$heard" "$heard.err"
-echo "$wire"
-expect "192.168.50.11" "$wire"
-expect "> 192.168.50.12.8472" "$wire"
-expect "> 10.244.2.4.8080" "$wire"
+heard
+expect "> 192.168.50.12.8472" "$output"
+expect "> 10.244.2.4.8080" "$output"
 
 say "(5) node1 knows both what was asked and who answers; node2 only ever saw pod to pod."
 eventually 'TIME_WAIT.*TIME_WAIT' 'pylb conntrack -L --node node1 -d 10.96.0.20'

@@ -4,7 +4,10 @@
 #   say WORDS...            the next step of the story
 #   run 'LINE'              print a line of shell, run it, print its output and keep it in $output
 #   eventually RE 'LINE'    the same, but run it until the output matches RE (as grep -E knows it)
+#   keep NAME 'LINE'        the same as run, and the output becomes the variable NAME
 #   show COMMAND...         print a command, then run it
+#   listen COMMAND...       run tcpdump in the background, and go on once it listens
+#   heard                   wait for its end; print, and keep in $output, who sent to whom
 #   expect WHAT TEXT        stop unless TEXT contains WHAT
 #   reject WHAT TEXT        stop if TEXT contains WHAT
 #   lab_up NAME [OPTION...] start a lab: of examples/two-nodes.yaml, unless an option is -f
@@ -15,6 +18,7 @@
 # Names of labs begin with wk, so that what is left behind can be told from other labs.
 
 set -euo pipefail
+export LC_ALL=C.UTF-8  # what sort makes of addresses
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 pylb=$here/.venv/bin/pylb
@@ -51,6 +55,13 @@ eventually() {
 	printf '$ %s\n%s\n' "$2" "$output"
 }
 
+keep() {
+	printf '%s\n' "\$ $1=\$($2); echo \$$1"
+	output=$(eval "$2") || { echo "exit status $?" >&2; exit 1; }
+	printf -v "$1" %s "$output"
+	printf '%s\n' "$output"
+}
+
 show() {
 	local word line='$'
 	for word; do
@@ -60,6 +71,25 @@ show() {
 	done
 	printf '%s\n' "$line"
 	"$@"
+}
+
+# Of tcpdump's words only those that its versions have in common.
+listen() {
+	ear=$(mktemp -d)
+	: >"$ear/err"
+	"$@" >"$ear/out" 2>"$ear/err" &
+	listener=$!
+	until grep -q 'listening on' "$ear/err"; do
+		kill -0 "$listener" 2>/dev/null || { cat "$ear/err" >&2; exit 1; }
+		sleep 0.05
+	done
+}
+
+heard() {
+	wait "$listener" || { cat "$ear/out" "$ear/err" >&2; exit 1; }
+	output=$(grep -oE '[0-9.]+ > [0-9.]+(: Flags \[[^]]*\])?' "$ear/out")
+	rm -r "$ear"
+	printf '%s\n' "$output"
 }
 
 expect() {

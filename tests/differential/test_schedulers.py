@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address
+from itertools import product
 
 import pytest
 
@@ -114,6 +115,23 @@ def with_frontend(base: Plan, made: Frontend) -> Plan:
 def test_a_whole_round_of_wrr_is_shared_by_weight_on_both() -> None:
     twins = twins_of(plan(balanced("wrr")))
     assert Counter(to(twins, 20000 + i) for i in range(50)) == {POD_B: 30, POD_REMOTE: 20}
+
+
+def test_wrr_when_weights_change() -> None:
+    """Wherever the round was, with weights that had another divisor or were heavier."""
+    twins = twins_of(plan(balanced("wrr")), max_flows=16)
+    weights = [(9, 4), (3, 2), (6, 4), (5, 5), (1, 8), (2, 7)]
+    for n, (was, becomes) in enumerate(product(weights, weights)):
+        for told in range(1, 8):
+            for now, count in ((was, told), (becomes, 3)):
+                made = balanced(
+                    "wrr", [b._replace(weight=w) for b, w in zip(BACKENDS, now, strict=True)]
+                )
+                twins.change(Delta(frontends={made.key: made}))
+                for i in range(count):
+                    to(twins, 10000 + n * 256 + told * 16 + i)
+            twins.now += 1000 * SECOND
+            twins.advance(twins.now)
 
 
 def test_more_clients_than_affinity_remembers() -> None:

@@ -28,9 +28,12 @@ _RULES: list[tuple[str, str]] = [
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", "TIME"),
     (r"\b(seq|ack|val|ecr) \d{6,10}\b", r"\1 NUMBER"),
     (r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC"),
-    (r"\bcurl/[\d.]+", "curl/VERSION"),
-    # The age of an object, the last column of `pylb get`, or the last but the wide ones.
-    (r"(?m)(?<= )(?:\d+m)?\d+s(?= |$)", "AGE"),
+    # How many SYNs a client sent before it gave up.
+    (r"\b(drop_\w+ +)[1-9]\d*", r"\1COUNT"),
+    # What is installed.
+    (r"\b(curl/|pylb-)\d+(?:\.\d+)*", r"\1VERSION"),
+    # The age of an object, and how wide its column is.
+    (r"(?m)(?<= )(?:(?:\d+m)?\d+s|AGE)(?: +|$)", "AGE "),
 ]
 
 

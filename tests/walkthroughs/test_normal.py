@@ -24,7 +24,13 @@ from tests.walkthroughs.normal import normalised
             "04:00:00.000001 IP 10.0.0.1.50076 > 10.0.0.2.80: Flags [S], seq 2010073821, win 1",
         ),
         ("10.0.0.9 - - [21/Nov/2026:14:53:53 +0000]", "10.0.0.9 - - [01/Dec/2026:01:02:03 +0000]"),
-        ("web   1/1   Running   0   7s", "web   1/1   Running   0   1m59s"),
+        (
+            "NAME   AGE   IP\nweb    7s    10.0.0.1",
+            "NAME   AGE     IP\nweb    1m59s   10.0.0.1",
+        ),
+        ("user-agent=curl/7.88.1", "user-agent=curl/8.14.0"),
+        ("node1   Ready   3s   pylb-0.1.0", "node1   Ready   4s   pylb-0.2"),
+        ("node2   drop_no_local_endpoint   1", "node2   drop_no_local_endpoint   12"),
         ("lladdr 02:50:c0:a8:32:0b", "lladdr 02:50:c0:a8:32:0c"),
     ],
 )
@@ -39,7 +45,9 @@ def test_what_is_random_is_equal(one: str, other: str) -> None:
         ("tcp 6 118 TIME_WAIT src=10.0.0.1 sport=40844", "tcp 6 118 SYN_SENT src=10.0.0.1 sport=1"),
         ("src=10.0.0.1 sport=8080 dport=30080", "src=10.0.0.1 sport=8080 dport=30081"),
         ("http://192.168.50.11:30080/", "http://192.168.50.11:30081/"),
-        ("drop_no_local_endpoint 1", "drop_no_local_endpoint 2"),
+        ("drop_no_local_endpoint   1", "drop_no_local_endpoint   0"),
+        ("drop_no_local_endpoint   1", "drop_no_endpoint   1"),
+        ("10.0.0.1.40076 > 10.0.0.2.80: Flags [S]", "10.0.0.1.40076 > 10.0.0.2.80: Flags [R]"),
     ],
 )
 def test_what_is_not_random_is_not(one: str, other: str) -> None:
