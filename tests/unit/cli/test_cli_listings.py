@@ -1,4 +1,4 @@
-"""`pylb service list`, `ipvs`, `sets`, `counters`: options, documents, errors around the layouts."""
+"""`pylb service list`, `ipvs`, `sets`, `counters`: options, documents, errors; not layouts."""
 
 from __future__ import annotations
 
