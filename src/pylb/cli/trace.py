@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _END = re.compile(r"(?P<host>[^:]+)(:(?P<port>[0-9]{1,5}))?")
-_MASQUERADE = {"hairpin": "only where the backend is the client itself", "": "-"}
+_MASQUERADE = {"some": "for some backends", "": "-"}
 _POLICY = ("NODE_PORT", "LOAD_BALANCER", "EXTERNAL_IP")
 """The kinds that externalTrafficPolicy is about."""
 

@@ -70,12 +70,12 @@ class Trace:
 
     @property
     def masquerade(self) -> str:
-        """Does the source change: "yes", "no", "hairpin" (of who gets itself), "" for no flow."""
+        """Does the source change: "yes", "no", "some" (by the backend), "" where no flow begins."""
         if self.verdict not in (BALANCED, TRACKED):
             return ""
         sources = [self.source] if self.source is not None else [t.source for t in self.targets]
         changed = {source != self.original.src for source in sources}
-        return "hairpin" if len(changed) == 2 else "yes" if True in changed else "no"
+        return "some" if len(changed) == 2 else "yes" if True in changed else "no"
 
 
 def explain(plan: Plan, original: FlowTuple) -> Trace:
@@ -92,7 +92,8 @@ def explain(plan: Plan, original: FlowTuple) -> Trace:
         return Trace(plan.node, original, client, verdict, reason, source=source)
     targets: tuple[Target, ...] = ()
     if admits(frontend, original.src):
-        targets = tuple(_target(plan, original, frontend, i) for i in choices)
+        peers = Peers(plan.peers.values())
+        targets = tuple(_target(plan, peers, original, frontend, i) for i in choices)
     sets = _sets(plan, original, frontend, targets)
     verdict = _refusal(output) or BALANCED
     return Trace(plan.node, original, client, verdict, reason, frontend, sets, targets)
@@ -118,9 +119,11 @@ def _first_packet(plan: Plan, original: FlowTuple) -> Output:
     return dataplane.process([Packet(NODE_TUN, data)], 0)
 
 
-def _target(plan: Plan, original: FlowTuple, frontend: Frontend, index: int) -> Target:
+def _target(
+    plan: Plan, peers: Peers, original: FlowTuple, frontend: Frontend, index: int
+) -> Target:
     backend = frontend.backends[index]
-    peer = Peers(plan.peers.values()).behind(backend.address)
+    peer = peers.behind(backend.address)
     node = plan.node if backend.local else peer.name if peer is not None else ""
     source = source_to_backend(plan, original, frontend, backend, bool(node))
     return Target(backend, node, source.address)

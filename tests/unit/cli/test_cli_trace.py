@@ -100,7 +100,7 @@ def test_names_say_where_a_flow_begins(nodes: Lab, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "packet      tcp 10.244.1.2 -> 10.96.0.10:80, of a pod, at node1\n" in out
     assert "frontend    ClusterIP of default/web\n" in out
-    assert "masquerade  only where the backend is the client itself\n" in out
+    assert "masquerade  for some backends\n" in out
     assert "verdict     balanced by rr, affinity 60 s\n" in out
     assert main(["trace", "shop/cart", "a:80"]) == 0
     assert "-> 10.244.1.2:80, of a pod, at node2\n" in capsys.readouterr().out

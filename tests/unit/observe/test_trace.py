@@ -91,7 +91,7 @@ def seen(of: trace.Trace) -> list[tuple[int, str, int]]:
         (
             to(POD_A, VIP),
             ("KUBE-LOOP-BACK", "KUBE-CLUSTER-IP"),
-            "hairpin",
+            "some",
             [(POD_A, "node1", TUNNEL), (POD_REMOTE, "node2", POD_A)],
         ),
         (
