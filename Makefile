@@ -8,14 +8,14 @@ STAMP := $(VENV)/.installed
 .PHONY: help setup packages demo walkthroughs test lint fuzz bench clean
 
 help:
-	@echo 'make setup   install what is missing and make $(VENV) (as root: also apt packages)'
-	@echo 'make demo    a lab with every kind of traffic (as root)'
-	@echo 'make walkthroughs   the stories of netns-scripts (as root; WALK=hairpin for one of them)'
-	@echo 'make test    every test; those that need namespaces only as root'
-	@echo 'make lint    ruff, mypy and C warnings'
-	@echo 'make fuzz    libFuzzer over the C core, 10 minutes a target (FUZZ_SECONDS=600)'
-	@echo 'make bench   dataplanes side by side, then microbenchmarks (as root; BENCH=--quick is short)'
-	@echo 'make clean   remove $(VENV) and everything built'
+	@echo 'make setup        install what is missing and make $(VENV) (as root: also apt packages)'
+	@echo 'make demo         a lab with every kind of traffic (as root)'
+	@echo 'make walkthroughs the stories of netns-scripts (as root; WALK=hairpin for one of them)'
+	@echo 'make test         every test; those that need namespaces only as root'
+	@echo 'make lint         ruff, mypy and C warnings'
+	@echo 'make fuzz         libFuzzer over the C core, 10 minutes a target (FUZZ_SECONDS=600)'
+	@echo 'make bench        dataplanes side by side, then microbenchmarks (as root; BENCH=--quick is short)'
+	@echo 'make clean        remove $(VENV) and everything built'
 
 setup: $(STAMP)
 

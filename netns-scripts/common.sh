@@ -11,6 +11,7 @@
 #   expect WHAT TEXT        stop unless TEXT contains WHAT
 #   reject WHAT TEXT        stop if TEXT contains WHAT
 #   lab_up NAME [OPTION...] start a lab: of examples/two-nodes.yaml, unless an option is -f
+#   userspace_only          end with 77, for skipped, on the kernel's dataplanes
 #   in_lab WHERE COMMAND... run a command at a place of the lab
 #   pylb ARGUMENT...        pylb itself; its lab is the one that was started last
 #
@@ -107,6 +108,12 @@ reject() {
 }
 
 in_lab() { pylb lab exec "$@"; }
+
+userspace_only() {
+	[[ $dataplane == kernel* ]] || return 0
+	echo "this story is of native and python alone, not of $dataplane" >&2
+	exit 77
+}
 
 lab_up() {
 	local files=(-f "$here/examples/two-nodes.yaml") option

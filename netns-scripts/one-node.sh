@@ -7,6 +7,7 @@
 
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"
+userspace_only
 
 node=wkone-node out=wkone-out lab=wkone
 run=/run/pylb/$lab

@@ -4,7 +4,8 @@
 #   tools/walkthroughs.sh            every script of netns-scripts
 #   tools/walkthroughs.sh NAME...    these
 #
-# A red one's whole output follows its name.  Exits with 1 if any was red.
+# A red one's whole output follows its name, and why one was skipped (--).  Exits with 1
+# if any was red.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,16 +19,18 @@ fi
 
 told=$(mktemp)
 trap 'rm -f "$told"' EXIT
-red=0
+green=0 red=0
 for name in "${names[@]}"; do
 	began=$SECONDS
-	if "netns-scripts/$name.sh" </dev/null >"$told" 2>&1; then
-		printf 'green  %-24s %3d s\n' "$name" $((SECONDS - began))
-	else
-		printf 'RED    %-24s %3d s\n' "$name" $((SECONDS - began))
-		sed 's/^/    /' "$told"
-		red=$((red + 1))
-	fi
+	status=0
+	"netns-scripts/$name.sh" </dev/null >"$told" 2>&1 || status=$?
+	case $status in
+	0) what=green green=$((green + 1)) ;;
+	77) what='--' ;;
+	*) what=RED red=$((red + 1)) ;;
+	esac
+	printf '%-6s %-24s %3d s\n' "$what" "$name" $((SECONDS - began))
+	[[ $what == green ]] || sed 's/^/    /' "$told"
 done
-echo "$((${#names[@]} - red)) of ${#names[@]} green"
+echo "$green of ${#names[@]} green"
 [[ $red -eq 0 ]]

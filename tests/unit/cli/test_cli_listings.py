@@ -1,4 +1,4 @@
-"""`pylb service list`, `ipvs`, `sets`, `counters`: options, documents, errors; not layouts."""
+"""`pylb service list`, `ipvs`, `sets`, `counters`: options, documents, errors, not the layouts."""
 
 from __future__ import annotations
 
