@@ -10,7 +10,7 @@
 
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"
-[[ $dataplane != kernel* ]] || dataplane=native
+userspace_only  # the kernel's is there anyway
 kernel=wkudpkernel ours=wkudpours
 trap 'for each in $kernel $ours; do pylb lab down --name $each >/dev/null || true; done' EXIT
 
@@ -30,11 +30,13 @@ both() {
 sent() { "$1" logs sender --tail 2 | sed -n '1s/ .*//p'; }
 got() { "$1" logs "$2-0" --tail 2 2>/dev/null | sed -n 1p | grep . || echo 0; }
 
-# Who gets what the sender sends from now on: within 20 datagrams somebody, or nobody.
+# Who gets what the sender sends from now on: somebody, or after 20 datagrams nobody.
 hears() {
-	local lab=$1 from server
+	local lab=$1 from now server
 	from=$(sent "$lab")
-	while (($(sent "$lab") <= from + 20)); do
+	now=$from
+	until ((now > from + 20)); do
+		now=$(sent "$lab")
 		for server in old new; do
 			if (($(got "$lab" $server) > from)); then
 				echo "$server-0"
