@@ -38,8 +38,9 @@ run 'in_lab router -- ip route replace 198.51.100.10 \
     nexthop via 192.168.50.11 nexthop via 192.168.50.12 nexthop via 192.168.50.13'
 
 say "CLUSTER.  The user asks from 203.0.113.10 until each master has chosen each pod.
-No pod has seen the user.  192.168.50.x is the pod's own node: the connection entered
-where the pod is.  10.244.x.0 is the tunnel end of another: it entered there."
+The pods' logs say whom they saw, and no pod has seen the user.  192.168.50.x is the
+pod's own node: the connection entered where the pod is.  10.244.x.0 is the tunnel end
+of another node: it entered there."
 ask_until_seen 9
 run 'who_saw_whom'
 reject 203.0.113.10 "$output"

@@ -19,7 +19,8 @@ ask() { in_lab "$1" -- curl -sS -m 5 "$2" | sed -n 's/.*\(This is [^.]*\).*/\1/p
 url=http://10.10.10.10:8080/
 everybody="for who in client-1 node1 client-2 node2; do echo \"\$who: \$(ask \$who $url)\"; done"
 
-say "Without a policy 10.10.10.10 is a machine far away, and everybody gets there."
+say "Without a policy 10.10.10.10 is a machine far away, and everybody gets there: 'ask'
+fetches the page and shows who it is from."
 run "$everybody"
 [[ $(grep -c 'This is faraway' <<<"$output") -eq 4 ]]
 

@@ -10,7 +10,7 @@
 
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"
-userspace_only  # the kernel's is there anyway
+userspace_only  # the kernel's dataplane is there anyway
 kernel=wkudpkernel ours=wkudpours
 trap 'for each in $kernel $ours; do pylb lab down --name $each >/dev/null || true; done' EXIT
 
@@ -32,10 +32,11 @@ got() { "$1" logs "$2-0" --tail 2 2>/dev/null | sed -n 1p | grep . || echo 0; }
 
 # Who gets what the sender sends from now on: somebody, or after 20 datagrams nobody.
 hears() {
-	local lab=$1 from now server
+	local lab=$1 from now server until=$((SECONDS + 60))
 	from=$(sent "$lab")
 	now=$from
 	until ((now > from + 20)); do
+		((SECONDS < until)) || return 1
 		now=$(sent "$lab")
 		for server in old new; do
 			if (($(got "$lab" $server) > from)); then
@@ -47,8 +48,9 @@ hears() {
 	echo nobody
 }
 hearing() {
-	echo "kernel: $(hears at_kernel)"
-	echo "$dataplane: $(hears at_ours)"
+	local first second
+	first=$(hears at_kernel) && second=$(hears at_ours) || return 1
+	printf '%s\n' "kernel: $first" "$dataplane: $second"
 }
 
 # What conntrack of the sender's node has of the Service.
@@ -57,7 +59,8 @@ flow() { "$1" conntrack -L --node node1 -p udp -d 10.96.0.30 2>/dev/null | sed '
 at_kernel lab up -q --dataplane kernel -f "$here/examples/stale-udp.yaml"
 at_ours lab up -q --dataplane "$dataplane" -f "$here/examples/stale-udp.yaml"
 
-say "There is one server, old-0.  The sender's flow is its own on both."
+say "There is one server, old-0, and 'hearing' shows who gets what is sent from now on.  Both
+conntracks have the sender's flow, and old-0's address as src of the answer."
 eventually "kernel: old-0.*$dataplane: old-0" hearing
 run 'flow at_kernel'
 expect 'src=10.244.2.2 dst=10.244.1.2' "$output"
