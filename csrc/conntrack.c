@@ -193,6 +193,30 @@ static bool is_open(const struct flow *f)
 }
 
 /**
+ * track_abort() - A TCP or SCTP flow was reset from here
+ * @t:		Table
+ * @slot:	The flow's
+ * @now:	Nanoseconds
+ * @timeouts:	By enum pylb_timeout, seconds
+ *
+ * It stays, closed, for what its ends have still to say.
+ */
+void track_abort(struct table *t, uint32_t slot, uint64_t now, const uint32_t *timeouts)
+{
+	struct flow *f = table_flow(t, slot);
+	bool sctp = f->protocol == PROTO_SCTP;
+	uint8_t closed = sctp ? (uint8_t)SCTP_CLOSED : (uint8_t)TCP_CLOSE;
+
+	if (f->state == closed)
+		return;
+	f->state = closed & 0xfu;
+	table_renew(t, slot, timeouts[sctp ? PYLB_SCTP_CLOSED : PYLB_TCP_CLOSE], now);
+	if (f->load != LOAD_NONE)
+		table_weigh(t, slot, LOAD_CLOSING);
+	table_announce(t, PYLB_UPDATE, slot, now);
+}
+
+/**
  * track() - Let a packet act on its flow: state, timeout, counters and events
  * @t:		Table
  * @slot:	The flow's

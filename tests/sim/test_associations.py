@@ -229,6 +229,13 @@ def test_an_association_lives_while_its_backend_drains_and_is_aborted_when_it_is
     node = cluster.nodes["node1"]
     assert node.reasons() == [DropReason.BACKEND_GONE]
     assert node.dataplane.counters()["reset"] == 1
+    # Closed, it stays: who has missed the ABORT gets another.
+    assert [flow.state for flow in node.flows()] == ["CLOSED"]
+    before = len(talk.client.inbox)
+    talk.client.send(sctp.build(A, VIP, 40000, 80, SERVER, DATA))
+    cluster.run(20 * DELAY)
+    assert [p.data for p in talk.client.inbox[before:]] == [sctp.chunk(sctp.ABORT)]
+    cluster.jump(11)
     assert not node.flows()
 
 

@@ -78,7 +78,9 @@ def _add_filters(group: Any) -> None:
     )
     group.add_argument("--reply-port-src", **port, help="source port of replies")
     group.add_argument("--reply-port-dst", **port, help="destination port of replies")
-    group.add_argument("--state", metavar="STATE", help="TCP state, e.g. ESTABLISHED")
+    group.add_argument(
+        "--state", metavar="STATE", help="TCP state, e.g. ESTABLISHED; with -p sctp SCTP's"
+    )
     group.add_argument("--id", metavar="ID", help="the flow's id, as -o id shows it")
 
 
@@ -92,7 +94,7 @@ def filters(args: argparse.Namespace) -> list[FlowFilter]:
     for a value that cannot be.
     """
     from pylb.observe.flowjson import filter_from_query
-    from pylb.observe.protocols import TCP_STATES, number_of
+    from pylb.observe.protocols import STATES, TCP, number_of
 
     query = {
         "src": args.src,
@@ -115,10 +117,11 @@ def filters(args: argparse.Namespace) -> list[FlowFilter]:
         raise CliError(str(error), status=2) from None
     if args.state is not None:
         state = args.state.upper()
-        if state not in TCP_STATES:
-            listed = ", ".join(TCP_STATES)
+        protocol = where.protocol if where.protocol in STATES else TCP
+        if state not in STATES[protocol]:
+            listed = ", ".join(STATES[protocol])
             raise CliError(f"--state {args.state}: expected one of {listed}", status=2)
-        where = replace(where, state=state, protocol=_agree("-p", where.protocol, 6))
+        where = replace(where, state=state, protocol=_agree("-p", where.protocol, protocol))
     for status in (args.status or "").split(",") if args.status is not None else ():
         changes: dict[str, Any] = _status(status.strip().upper())
         where = replace(where, **changes)

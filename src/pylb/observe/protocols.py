@@ -42,6 +42,22 @@ TCP_STATES = (
 )
 """TCP's states as conntrack prints them, in the kernel's order."""
 
+SCTP_STATES = (
+    "NONE",
+    "CLOSED",
+    "COOKIE_WAIT",
+    "COOKIE_ECHOED",
+    "ESTABLISHED",
+    "SHUTDOWN_SENT",
+    "SHUTDOWN_RECD",
+    "SHUTDOWN_ACK_SENT",
+    "HEARTBEAT_SENT",
+)
+"""SCTP's."""
+
+STATES = {TCP: TCP_STATES, SCTP: SCTP_STATES}
+"""By protocol; the others have none."""
+
 
 def name_of(protocol: int) -> str:
     """conntrack's name of an IANA protocol number."""

@@ -264,6 +264,10 @@ def where(*options: str) -> list[FlowFilter]:
             FlowFilter(reply_sport=3, reply_dport=4),
         ),
         (["--state", "syn_sent"], FlowFilter(protocol=6, state="SYN_SENT")),
+        (
+            ["-p", "sctp", "--state", "cookie_wait"],
+            FlowFilter(protocol=132, state="COOKIE_WAIT"),
+        ),
         (["-u", "ASSURED,SEEN_REPLY"], FlowFilter(assured=True, seen_reply=True)),
         (["-u", "UNREPLIED"], FlowFilter(seen_reply=False)),
         (["-u", "CONFIRMED"], FlowFilter()),
@@ -292,6 +296,7 @@ def test_any_nat_is_either() -> None:
         (["-L", "--dport", "70000"], "dport: '70000' is not a number from 0 to 65535"),
         (["-L", "-u", "FOO"], "-u FOO: expected any of ASSURED, "),
         (["-L", "--state", "FOO"], "--state FOO: expected one of NONE, SYN_SENT"),
+        (["-L", "-p", "sctp", "--state", "CLOSE"], "--state CLOSE: expected one of NONE, CLOSED"),
         (["-L", "--state", "CLOSE", "-p", "udp"], "-p contradicts another filter: 17 and 6"),
         (["-L", "-m", "x"], "-m x: expected a number"),
         (["-L", "-n", "10.0.0.1", "-q", "10.0.0.2"], "-n contradicts another filter"),

@@ -14,7 +14,9 @@ from pylb import _core
 from pylb.dataplane.base import DropReason, EventKind, FlowFilter
 from pylb.dataplane.native.datapath import MOST_FLOWS, NativeDataplane
 from pylb.dataplane.native.loading import SLACK, Names
+from pylb.dataplane.python import sctp, tcp
 from pylb.dataplane.python.datapath import PythonDataplane
+from pylb.observe.protocols import SCTP_STATES, TCP_STATES
 from pylb.plan.tables import FrontendKind, Timeouts
 from tests.unit.dataplane.net import POD_A, POD_B, SECOND, datagram, plan, tun
 
@@ -141,3 +143,8 @@ class TestNames:
             names.number(str(i))
         assert not names.worth_compacting(100)
         assert names.worth_compacting(99)
+
+
+def test_states_are_told_by_the_kernels_names() -> None:
+    assert tuple(state.name for state in tcp.State) == TCP_STATES
+    assert tuple(state.name for state in sctp.State) == SCTP_STATES

@@ -5,7 +5,15 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from pylb.dataplane.base import Event, EventKind, FlowFilter, FlowTuple, FlowView
-from pylb.observe.protocols import GRE, ICMP, TCP, TCP_STATES, WITH_PORTS
+from pylb.observe.protocols import (
+    GRE,
+    ICMP,
+    SCTP_STATES,
+    STATES,
+    TCP,
+    TCP_STATES,
+    WITH_PORTS,
+)
 from pylb.plan.tables import FrontendKey, Prefix
 
 addresses = st.integers(0, 0xFFFFFFFF)
@@ -27,7 +35,7 @@ def flows(draw: st.DrawFn) -> FlowView:
         original=draw(tuples(protocol)),
         reply=draw(tuples(protocol)),
         timeout=draw(st.integers(0, 432000)),
-        state=draw(st.sampled_from(TCP_STATES)) if protocol == TCP else "",
+        state=draw(st.sampled_from(STATES.get(protocol, ("",)))),
         seen_reply=draw(st.booleans()),
         assured=draw(st.booleans()),
         packets=draw(pair),
@@ -58,7 +66,7 @@ filters = st.builds(
     dport=st.none() | ports,
     reply_sport=st.none() | ports,
     reply_dport=st.none() | ports,
-    state=st.none() | st.sampled_from(TCP_STATES),
+    state=st.none() | st.sampled_from(TCP_STATES + SCTP_STATES),
     assured=st.none() | st.booleans(),
     seen_reply=st.none() | st.booleans(),
     snat=st.none() | st.booleans(),

@@ -66,7 +66,7 @@ class Flow:
     """One tracked connection, and why it is translated as it is.
 
     ``frontend`` is the frontend that balanced it (None when none did),
-    ``generation`` the plan generation that last confirmed its backend, and ``load``
+    ``generation`` the plan generation that it was last held against, and ``load``
     what it counts for at its backend, 0 when nobody looks.
     """
 
@@ -148,7 +148,7 @@ class Flow:
             bytes=(self.bytes[0], self.bytes[1]),
             service=self.frontend.service if self.frontend else "",
             frontend=self.frontend.key if self.frontend else None,
-            generation=self.generation,
+            generation=self.generation if self.frontend else 0,
         )
 
 
@@ -443,6 +443,24 @@ def _track_sctp(
     if verdict is tcp.Verdict.ACCEPT:
         table.renew(flow, flow.sctp.timeout, now)
     return verdict, changed
+
+
+def abort(table: Table, flow: Flow, now: int, times: Timeouts) -> None:
+    """A flow was reset from here: it stays, closed, for what its ends have still to say."""
+    if flow.sctp is not None:
+        if flow.sctp.state == sctp.State.CLOSED:
+            return
+        flow.sctp.state = sctp.State.CLOSED
+        table.renew(flow, times.sctp_closed, now)
+    else:
+        assert flow.tcp is not None
+        if flow.tcp.state == tcp.State.CLOSE:
+            return
+        flow.tcp.state = tcp.State.CLOSE
+        table.renew(flow, times.tcp_close, now)
+    if flow.load:
+        table.weigh(flow)
+    table.announce(EventKind.UPDATE, flow, now)
 
 
 def _is_stream(flow: Flow, protocol: int, now: int) -> bool:

@@ -21,14 +21,15 @@ from pylb.dataplane.base import (
     Dropped,
     DropReason,
     FlowFilter,
+    FlowTuple,
     FlowView,
     Output,
     Packet,
     TunPort,
 )
-from pylb.dataplane.python import icmp, nat, overlay, sctp
+from pylb.dataplane.python import icmp, nat, overlay, sctp, tcp
 from pylb.dataplane.python.balance import COUNTS_LOAD, Balancer
-from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, may_open, track
+from pylb.dataplane.python.conntrack import ORIGINAL, Flow, Table, abort, may_open, track
 from pylb.dataplane.python.fragments import Reassembler, split
 from pylb.dataplane.python.frontend import admits, eligible
 from pylb.dataplane.python.loaded import Loaded
@@ -44,7 +45,8 @@ from pylb.dataplane.python.packet import (
     invert,
     parse,
 )
-from pylb.dataplane.python.tcp import RST, Verdict
+from pylb.dataplane.python.served import still_right
+from pylb.dataplane.python.tcp import Verdict
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Plan, PlanError
 from pylb.plan.validate import validate, validate_delta
 from pylb.wire import icmp as wire_icmp
@@ -201,14 +203,12 @@ class PythonDataplane:
     ) -> None:
         """A packet of a tracked flow: move its state, translate it, send it on."""
         self._counters["found"] += 1
-        if (
-            flow.frontend is not None
-            and flow.generation != loaded.generation
-            and not self._still_served(loaded, flow, direction)
+        if flow.generation != loaded.generation and not still_right(
+            loaded, flow, direction, job.from_tun
         ):
-            if job.packet.protocol == TCP:
+            if flow.frontend is not None and job.packet.protocol == TCP:
                 self._reset(loaded, job, flow, direction, now, out)
-            elif job.packet.protocol == SCTP and not self._begins(job.packet, direction):
+            elif flow.frontend is not None and job.packet.protocol == SCTP:
                 self._abort(loaded, job, flow, direction, now, out)
             else:
                 self._table.destroy(flow, now)
@@ -226,69 +226,61 @@ class PythonDataplane:
         else:
             self._translate(loaded, job, flow, direction, out)
 
-    def _still_served(self, loaded: Loaded, flow: Flow, direction: int) -> bool:
-        """The plan has changed: may the flow stay with its backend?
-
-        TCP and SCTP stay until nothing has the backend's address any more.  UDP moves as
-        soon as the backend takes no new flows, with the client's next packet; what
-        the backend still had to say is let through.
-        """
-        assert flow.frontend is not None
-        assert flow.backend is not None
-        frontend = loaded.plan.frontends.get(flow.frontend.key)
-        if flow.original.protocol in (TCP, SCTP):
-            served = flow.backend[0] in loaded.plan.addresses
-        elif direction == REPLY:
-            return True
-        else:
-            served = frontend is not None and any(
-                (frontend.backends[i].address, frontend.backends[i].port) == flow.backend
-                for i in eligible(loaded.plan, frontend, flow.original.src) or ()
-            )
-        if served:
-            flow.generation = loaded.generation
-        return served
-
     def _reset(
         self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
     ) -> None:
-        """The backend of a TCP flow is gone: reset both ends and forget the flow.
+        """The backend of a TCP flow is gone: reset both ends, or let a SYN begin anew.
 
-        Each reset has exactly the sequence number that its receiver expects, which
-        RFC 5961 demands.
+        A receiver closes only for exactly the number that it awaits; for one behind it
+        does nothing at all, for one ahead it asks (RFC 5961 section 3).  Which one it
+        awaits is not known while packets are under way, so there is a reset for each
+        that it may be.  The flow stays for a while, closed: who asks, or has missed the
+        reset, gets another.
         """
+        segment = tcp.parse(job.packet.data, job.packet.l4, len(job.packet.data))
+        if direction == ORIGINAL and segment.kind is tcp.Kind.SYN:
+            # Of a new connection, or of one that the backend never answered.
+            self._table.destroy(flow, now)
+            self._first(loaded, job, now, out)
+            return
         self._counters["reset"] += 1
-        answer = icmp.rejection(job.packet, job.packet.dst)
-        if answer is not None:
-            self._emit(loaded, parse(answer), out)
+        assert flow.tcp is not None
+        if segment.kind is not tcp.Kind.RST and segment.flags & wire_tcp.ACK:
+            numbers = flow.tcp.awaited(direction, segment.ack)
+            self._send_resets(loaded, invert(job.packet.tuple), numbers, out)
         far = invert(flow.reply if direction == ORIGINAL else flow.original)
-        tracker = flow.tcp
-        if tracker is not None and tracker.sides[1 - direction].max_ack:
-            expected = tracker.sides[1 - direction].max_ack
-            reset = wire_tcp.build(far.src, far.dst, far.sport, far.dport, expected, 0, RST, 0)
-            self._emit(loaded, parse(reset), out)
-        self._table.destroy(flow, now)
+        self._send_resets(loaded, far, flow.tcp.awaited(1 - direction), out)
+        abort(self._table, flow, now, loaded.plan.timeouts)
         self._drop(DropReason.BACKEND_GONE, job.origin, out)
 
-    def _begins(self, packet: Parsed, direction: int) -> bool:
-        """A client's INIT: it asks for a new association, which any backend may have."""
-        return direction == ORIGINAL and sctp.parse(packet.data, packet.l4).begins
+    def _send_resets(
+        self, loaded: Loaded, to: FlowTuple, numbers: Iterable[int], out: Output
+    ) -> None:
+        for number in numbers:
+            reset = wire_tcp.build(to.src, to.dst, to.sport, to.dport, number, 0, tcp.RST, 0)
+            self._emit(loaded, parse(reset), out)
 
     def _abort(
         self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
     ) -> None:
-        """The backend of an association is gone: abort it at both ends and forget the flow.
+        """The backend of an association is gone: abort it at both ends, or let an INIT begin anew.
 
         Each ABORT shows the tag that its receiver chose, else it would not be believed.
+        The flow stays for a while, closed: who has missed the ABORT gets another.
         """
-        self._counters["reset"] += 1
         packet = job.packet
+        message = sctp.parse(packet.data, packet.l4)
+        if direction == ORIGINAL and message.begins:
+            self._table.destroy(flow, now)
+            self._first(loaded, job, now, out)
+            return
+        self._counters["reset"] += 1
         assert flow.sctp is not None
         far = invert(flow.reply if direction == ORIGINAL else flow.original)
         tags = (flow.sctp.tags[1 - direction], flow.sctp.tags[direction])
-        for answer in sctp.aborts(sctp.parse(packet.data, packet.l4), packet.tuple, far, tags):
+        for answer in sctp.aborts(message, packet.tuple, far, tags):
             self._emit(loaded, parse(answer), out)
-        self._table.destroy(flow, now)
+        abort(self._table, flow, now, loaded.plan.timeouts)
         self._drop(DropReason.BACKEND_GONE, job.origin, out)
 
     def _first(self, loaded: Loaded, job: _Job, now: int, out: Output) -> None:
@@ -391,10 +383,10 @@ class PythonDataplane:
             self._drop(DropReason.SNAT_EXHAUSTED, job.origin, out)
             return
         flow = self._table.create(original, reply, now)
+        flow.generation = loaded.generation
         if frontend is not None:
             flow.frontend = frontend
             flow.backend = destination
-            flow.generation = loaded.generation
             if frontend.scheduler in COUNTS_LOAD:
                 self._table.weigh(flow)
         self._counters["new"] += 1
