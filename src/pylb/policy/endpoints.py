@@ -50,8 +50,8 @@ class PodIndex:
         return self._by_namespace.get(namespace, ())
 
     def matching(self, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
-        """The namespace's pods that have every label of ``selector``, by name."""
-        candidates: list[Pod] | None = None
+        """The namespace's pods that have every label of ``selector``, by name; {} means all."""
+        candidates = None if selector else self._by_namespace.get(namespace)
         for name, value in selector.items():
             having = self._by_label.get((namespace, name, value), [])
             if candidates is None or len(having) < len(candidates):
