@@ -1,20 +1,21 @@
-# `make demo` and `make test` need nothing but git and make: each calls `setup`.
+# `make demo`, `make walkthroughs` and `make test` need nothing but git and make: each calls `setup`.
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: help setup packages demo test lint fuzz bench clean
+.PHONY: help setup packages demo walkthroughs test lint fuzz bench clean
 
 help:
-	@echo 'make setup   install what is missing and make $(VENV) (as root: also apt packages)'
-	@echo 'make demo    a lab with every kind of traffic (as root)'
-	@echo 'make test    every test; those that need namespaces only as root'
-	@echo 'make lint    ruff, mypy and C warnings'
-	@echo 'make fuzz    libFuzzer over the C core, 10 minutes a target (FUZZ_SECONDS=600)'
-	@echo 'make bench   dataplanes side by side, then microbenchmarks (as root; BENCH=--quick is short)'
-	@echo 'make clean   remove $(VENV) and everything built'
+	@echo 'make setup        install what is missing and make $(VENV) (as root: also apt packages)'
+	@echo 'make demo         a lab with every kind of traffic (as root)'
+	@echo 'make walkthroughs the stories of netns-scripts (as root; WALK=hairpin for one of them)'
+	@echo 'make test         every test; those that need namespaces only as root'
+	@echo 'make lint         ruff, mypy and C warnings'
+	@echo 'make fuzz         libFuzzer over the C core, 10 minutes a target (FUZZ_SECONDS=600)'
+	@echo 'make bench        dataplanes side by side, then microbenchmarks (as root; BENCH=--quick is short)'
+	@echo 'make clean        remove $(VENV) and everything built'
 
 setup: $(STAMP)
 
@@ -31,6 +32,13 @@ demo:
 	@test "$$(id -u)" -eq 0 || { echo 'make demo: needs root: run sudo make demo' >&2; exit 1; }
 	@$(MAKE) --no-print-directory setup
 	@$(VENV)/bin/pylb demo
+
+# PYLB_DATAPLANE=python runs them on another dataplane than native.
+walkthroughs:
+	@test "$$(id -u)" -eq 0 || \
+		{ echo 'make walkthroughs: needs root: run sudo make walkthroughs' >&2; exit 1; }
+	@$(MAKE) --no-print-directory setup
+	@tools/walkthroughs.sh $(WALK)
 
 test: setup
 	@$(PYTHON) -m pytest

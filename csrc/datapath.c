@@ -399,7 +399,8 @@ static void existing(struct pylb_dataplane *dp, struct job *job, uint32_t slot, 
 	struct tuple far = flow_tuple(f, !direction);
 
 	dp->counts[PYLB_COUNT_FOUND] += job->p->segments;
-	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) && !still_served(dp, f, direction)) {
+	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) &&
+	    !still_served(dp, f, direction)) {
 		if (f->protocol == PROTO_TCP) {
 			reset(dp, job, slot, direction, now);
 		} else {

@@ -7,6 +7,7 @@
 
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"
+userspace_only
 
 node=wkone-node out=wkone-out lab=wkone
 run=/run/pylb/$lab
@@ -70,7 +71,8 @@ spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
 YAML
-ip netns exec $node "$pylb" daemon --node node1 --lab $lab -f "$log.yaml" 2>"$log" &
+ip netns exec $node "$pylb" daemon --node node1 --lab $lab --dataplane "$dataplane" \
+	-f "$log.yaml" 2>"$log" &
 daemon=$!
 ip netns exec wkone-pod2 python3 -m http.server 8080 >/dev/null 2>&1 &
 for _ in $(seq 100); do
@@ -81,9 +83,8 @@ done
 say "The pod next door, by its Service; and the same from outside, by the node's port."
 show ip netns exec wkone-pod1 curl -sS -m 5 -o /dev/null -w '%{http_code}\n' http://10.96.0.10/
 show ip netns exec $out curl -sS -m 5 -o /dev/null -w '%{http_code}\n' http://192.168.50.11:30080/
-flow=$("$pylb" conntrack -L --lab $lab --node node1 -d 192.168.50.11 2>/dev/null)
-echo "$flow"
-expect "dst=192.168.50.11" "$flow"
+eventually TIME_WAIT "pylb conntrack -L --lab $lab --node node1 -d 192.168.50.11"
+expect "dst=192.168.50.11" "$output"
 
 say "The rules that bring packets to the daemon's TUN:"
 show ip -n $node rule | sed -n 1,4p

@@ -4,6 +4,10 @@
 skips it without the program.  Under CI both are failures: there, `make setup`
 has installed everything and runs as root, so an absence is a fault of the set-up.
 
+Under CI a test marked ``root`` that fails is tried once more: it has real programs, the kernel's
+clock and a shared machine under it.  What failed the first time is printed, even when the second
+try passed; elsewhere nothing is tried again, for who looks wants to see it.
+
 At the end of a session under CI that ran tests marked ``root``, the machine must have no
 namespace, link or lab folder that it did not have before, by name.
 """
@@ -41,6 +45,7 @@ _FOLDERS = {
     "link": Path("/sys/class/net"),
     "lab folder": Path("/run/pylb"),
 }
+_AGAIN = pytest.StashKey[list[pytest.TestReport]]()
 _BEFORE = pytest.StashKey[set[str]]()
 _LEFT = pytest.StashKey[list[str]]()
 _RAN_AS_ROOT = pytest.StashKey[bool]()
@@ -53,6 +58,25 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = os.pathsep.join([beside, path, "/usr/sbin", "/sbin"])
     config.stash[_BEFORE] = _present()
     config.stash[_RAN_AS_ROOT] = False
+    config.stash[_AGAIN] = again = []
+    config.pluginmanager.register(_FirstTries(again))
+
+
+class _FirstTries:
+    """Keeps the reports of failures that are tried again."""
+
+    def __init__(self, kept: list[pytest.TestReport]) -> None:
+        self._kept = kept
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.outcome == "rerun":  # type: ignore[comparison-overlap]
+            self._kept.append(report)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if CI else []:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -86,6 +110,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if again := terminalreporter.config.stash[_AGAIN]:
+        terminalreporter.section("failed at first, and tried again", yellow=True)
+        for report in again:
+            terminalreporter.line(f"{report.nodeid} ({report.when})")
+            terminalreporter.line(str(report.longrepr))
     if left := terminalreporter.config.stash.get(_LEFT, []):
         terminalreporter.section("left behind by the tests", red=True)
         for name in left:

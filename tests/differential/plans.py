@@ -18,11 +18,13 @@ from pylb.plan.tables import (
     Frontend,
     FrontendKey,
     FrontendKind,
+    Others,
     OverlayTable,
     Peer,
     Plan,
     Timeouts,
 )
+from pylb.plan.validate import WEIGHING
 from tests.unit.dataplane.net import (
     BRIDGE,
     INTERNET,
@@ -81,24 +83,42 @@ FRONTENDS: tuple[tuple[FrontendKey, FrontendKind], ...] = (
 )
 
 
+SCHEDULERS = ("random", "rr", "wrr", "lc", "wlc", "sh", "mh")
+SOURCES = tuple(
+    prefix(p) for p in ("10.244.1.0/24", "10.244.1.2/32", "192.168.0.0/16", "0.0.0.0/0")
+)
+WEIGHTS = (1, 1, 1, 2, 3, 6, 1000, 65535)
+
+
 def random_frontend(rng: Random, key: FrontendKey, kind: FrontendKind) -> Frontend:
+    """Also one that no policy compiles to: whoever may have what, with every scheduler."""
+    scheduler = rng.choice(SCHEDULERS)
     backends = tuple(
         Backend(
             *each,
-            weight=rng.randrange(4),
+            weight=rng.choice(WEIGHTS if scheduler in WEIGHING else (0, 1, 2)),
             local=each[0] in PODS,
             state=rng.choice((*[BackendState.ACTIVE] * 3, BackendState.DRAINING)),
         )
         for each in sorted(rng.sample(BACKENDS, rng.choice((0, 1, 1, 2, 2, 3, 4))))
     )
+    active = tuple(i for i, b in enumerate(backends) if b.state is BackendState.ACTIVE)
+    others = rng.choice((*[Others.NOBODY] * 4, Others.INSIDE, Others.BACKENDS, Others.PASSING))
+    inside = others in (Others.INSIDE, Others.BACKENDS)
     return Frontend(
         key,
         kind,
         f"default/svc{rng.randrange(3)}:p{key.port}",
-        rng.choice(("rr", "random")),
+        scheduler,
         backends,
-        tuple(i for i, b in enumerate(backends) if b.state is BackendState.ACTIVE),
-        rng.random() < 0.25,
+        active,
+        local_only=rng.random() < 0.25,
+        others=others,
+        other=tuple(i for i in range(len(backends)) if rng.random() < 0.6) if inside else (),
+        elsewhere=rng.random() < 0.3,
+        affinity=rng.choice((0, 0, 0, 1, 5, 10800)),
+        sources=tuple(rng.sample(SOURCES, rng.choice((0, 0, 0, 0, 0, 1, 2)))),
+        announced=rng.random() < 0.1,
     )
 
 
@@ -147,6 +167,7 @@ def random_node(rng: Random) -> Plan:
         service_cidr=prefix("10.96.0.0/12"),
         masquerade_ports=rng.choice(((61000, 65534), (61000, 61000), (61000, 61002))),
         timeouts=timeouts,
+        maglev_size=rng.choice((2, 7, 251, 251)),
         pods={POD_A: "default/a", POD_B: "default/b"},
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 
 from pylb.dataplane.base import NODE_TUN, FlowFilter, OverlayPort, Packet, Port, TunPort
-from pylb.plan.tables import Plan
+from pylb.plan.tables import FrontendKey, Plan
 from pylb.wire import flannel_udp, icmp, ipv4, tcp, udp, vxlan
 from pylb.wire.errors import WireError
 from tests.differential.plans import (
@@ -178,6 +178,25 @@ def random_damage(rng: Random, raw: bytes) -> bytes:
 
 def open_flow(hand: Hand, rng: Random) -> None:
     hand.enter(random_packet(rng, hand.plan))
+
+
+def open_another(hand: Hand, rng: Random) -> None:
+    """A client comes again by another port, perhaps when its affinity just ends."""
+    header = read(hand.recent(rng, hand.taken))
+    if header is None or header.protocol not in (TCP, UDP) or len(header.body) < 4:
+        return
+    dport = int.from_bytes(header.body[2:4], "big")
+    key = FrontendKey(header.dst, dport, header.protocol)
+    frontend = hand.plan.frontends.get(key)
+    if frontend is not None and frontend.affinity and rng.random() < 0.5:
+        hand.twins.now += max(frontend.affinity * SECOND + rng.choice((-SECOND, -1, 0, 1)), 0)
+    for _ in range(rng.randrange(1, 4)):
+        ends = (header.src, header.dst, rng.randrange(1024, 65536), dport)
+        if header.protocol == TCP:
+            raw = tcp.build(*ends, 1000, 0, 0x02, 65535, b"", b"")
+        else:
+            raw = udp.build(*ends, b"again")
+        hand.enter(raw)
 
 
 def open_aside(hand: Hand, rng: Random) -> None:
@@ -378,6 +397,7 @@ Operation = Callable[[Hand, Random], None]
 ANYTHING: dict[Operation, int] = {
     talk: 10,
     open_flow: 10,
+    open_another: 4,
     answer: 8,
     wait: 4,
     jump: 3,
@@ -398,6 +418,7 @@ CONVERSATIONS: dict[Operation, int] = {
     talk: 10,
     answer: 10,
     open_flow: 3,
+    open_another: 3,
     change: 4,
     complain: 2,
     repeat: 2,

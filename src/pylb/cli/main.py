@@ -18,6 +18,7 @@ from pylb.cli import (
     apply,
     bench,
     conntrack,
+    counters,
     create,
     daemon,
     demo,
@@ -37,7 +38,7 @@ from pylb.cli.errors import CliError
 
 _COMMANDS = (
     *(lab, apply, get, create, run, expose, patch, logs),
-    *(service, ipvs, sets, conntrack, plan),
+    *(service, ipvs, sets, conntrack, counters, plan),
     *(daemon, demo, bench),
 )
 """In the order of the help: the lab and its objects, what daemons do, the rest."""

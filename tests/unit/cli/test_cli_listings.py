@@ -1,4 +1,4 @@
-"""`pylb service list`, `ipvs` and `sets`: options, documents and errors around the layouts."""
+"""`pylb service list`, `ipvs`, `sets`, `counters`: options, documents, errors, not the layouts."""
 
 from __future__ import annotations
 
@@ -245,3 +245,30 @@ def test_a_plan_of_many_frontends_is_listed_once_each(
     lab.daemon("node1", {"GET /plan": plan, "GET /conntrack": {"flows": []}})
     assert main(["ipvs", "-ln"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3 + 1000 * 3
+
+
+def _counting(lab: Lab) -> None:
+    lab.daemon("node1", {"GET /counters": {"counters": {"drop_too_big": 0, "new": 7}}})
+    lab.daemon("node2", {"GET /counters": {"counters": {"drop_too_big": 12, "new": 0}}})
+
+
+def test_counters(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    _counting(lab)
+    assert main(["counters"]) == 0
+    assert capsys.readouterr().out == (
+        "NODE    COUNTER        VALUE\nnode1   new            7\nnode2   drop_too_big   12\n"
+    )
+    assert main(["counters", "drop_*", "--all"]) == 0
+    assert capsys.readouterr().out == (
+        "NODE    COUNTER        VALUE\nnode1   drop_too_big   0\nnode2   drop_too_big   12\n"
+    )
+    assert main(["counters", "new", "drop_*", "--node", "node2", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"node": "node2", "counters": {"drop_too_big": 12}}
+    ]
+
+
+def test_a_counter_that_nobody_has(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    _counting(lab)
+    assert main(["counters", "drop_too_bgi"]) == 1
+    assert "'drop_too_bgi'" in capsys.readouterr().err
