@@ -2,8 +2,8 @@
 
 Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016,
 section 5.3: how evenly a table is shared among 1 000 backends, and how much of it changes when
-some of them fail together.  Run as ``python bench/maglev.py --out results`` (five minutes;
-``--quick`` is half of one): it prints the tables of docs/benchmarks/maglev.md and draws its
+some of them fail together.  Run as ``python bench/maglev.py --out results`` (ten minutes;
+``--quick`` is one): it prints the tables of docs/benchmarks/maglev.md and draws its
 pictures.
 
 Maglev's tables are the native dataplane's own.  Karger's ring and rendezvous hashing are here
@@ -343,7 +343,7 @@ def _even(figure: Any, figures: Figures) -> None:
                 shift = -0.002 if align == "top" else 0.002
                 bars.text(place, 100 * at + shift, f"{at:.3%}", ha="center", va=align, fontsize=7)
             places.append(place)
-            labels.append(f"{name}\n{number(size)}")
+            labels.append(f"{name.capitalize()}\n{number(size)}")
     bars.set_xticks(places, labels, fontsize=7)
     bars.set_ylim(bottom=0)
     bars.set_ylabel("% of the entries")
@@ -355,13 +355,17 @@ def _even(figure: Any, figures: Figures) -> None:
             if method == name
         ]
         curve.plot(
-            *zip(*points, strict=True), marker="o", markersize=4, label=name, c=_COLOURS[name]
+            *zip(*points, strict=True),
+            marker="o",
+            markersize=4,
+            label=name.capitalize(),
+            c=_COLOURS[name],
         )
     paper = [(size, 100 * over) for (_, size), over in OVERPROVISIONED.items()]
     curve.plot(*zip(*paper, strict=True), **_PAPER, label="the paper's text")
     curve.set_xscale("log")
-    curve.set_yscale("symlog", linthresh=1)
-    curve.set_yticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1000"])
+    curve.set_yscale("log")
+    curve.set_yticks([0.01, 0.1, 1, 10, 100, 1000], ["0.01", "0.1", "1", "10", "100", "1000"])
     curve.set_xlabel("entries of the table")
     curve.set_ylabel("%")
     curve.set_title("The busiest backend above the average", loc="left", fontsize=10)
