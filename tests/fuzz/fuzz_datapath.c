@@ -37,6 +37,7 @@ static const struct pylb_node_config node = {
 	.service_mask = SERVICE_MASK,
 	.vni = 1,
 	.mtu = 1450,
+	.maglev_size = 7,
 	.timeouts = { 120, 60, 432000, 120, 60, 30, 120, 10, 300, 300, 30, 120, 30, 30, 180, 600 },
 	.masquerade_low = 61000,
 	.masquerade_high = 61003,
@@ -52,20 +53,33 @@ static const struct pylb_peer peers[] = {
 
 static const struct pylb_backend backends[] = {
 	{ POD_A, 8080, 1, 1 },
-	{ POD_B, 8080, 1, 1 },
+	{ POD_B, 8080, 3, 1 },
 	{ POD_B, 53, 1, 1 },
-	{ POD_REMOTE, 53, 1, 0 },
+	{ POD_REMOTE, 53, 65535, 0 },
 	{ POD_REMOTE, 8080, 1, 0 },
 	{ 0xcb007150, 80, 1, 0 },
 };
 
+static const struct pylb_prefix sources[] = { { 0x0af40102, 0xffffffff }, { 0, 0 } };
+
 static const struct pylb_frontend frontends[] = {
-	{ VIP, 80, 6, PYLB_CLUSTER_IP, PYLB_ROUND_ROBIN, 0, 0, 0, 0, 2 },
-	{ VIP, 81, 6, PYLB_CLUSTER_IP, PYLB_RANDOM, 0, 0, 1, 1, 5 },
-	{ VIP_EMPTY, 80, 6, PYLB_CLUSTER_IP, PYLB_RANDOM, 0, 0, 2, 0, 0 },
-	{ VIP_UDP, 53, 17, PYLB_CLUSTER_IP, PYLB_ROUND_ROBIN, 0, 0, 3, 2, 2 },
-	{ NODE, 30080, 6, PYLB_NODE_PORT, PYLB_RANDOM, 0, 0, 4, 4, 1 },
-	{ NODE, 30081, 6, PYLB_NODE_PORT, PYLB_RANDOM, 1, 0, 5, 0, 0 },
+	{ .address = VIP, .port = 80, .protocol = 6, .kind = PYLB_CLUSTER_IP,
+	  .scheduler = PYLB_WEIGHTED_LEAST_CONNECTION, .is_virtual = 1, .service = 0,
+	  .backends = 2 },
+	{ .address = VIP, .port = 81, .protocol = 6, .kind = PYLB_LOCAL_REDIRECT,
+	  .scheduler = PYLB_RANDOM, .others = PYLB_PASSING, .is_virtual = 1, .service = 1,
+	  .first = 1, .backends = 5 },
+	{ .address = VIP_EMPTY, .port = 80, .protocol = 6, .kind = PYLB_CLUSTER_IP,
+	  .scheduler = PYLB_RANDOM, .elsewhere = 1, .is_virtual = 1, .service = 2 },
+	{ .address = VIP_UDP, .port = 53, .protocol = 17, .kind = PYLB_EXTERNAL_IP,
+	  .scheduler = PYLB_WEIGHTED_ROUND_ROBIN, .is_virtual = 1, .service = 3,
+	  .affinity = 10, .first = 2, .backends = 2, .sources = 2 },
+	{ .address = NODE, .port = 30080, .protocol = 6, .kind = PYLB_NODE_PORT,
+	  .scheduler = PYLB_MAGLEV, .others = PYLB_INSIDE, .local_only = 1, .service = 4,
+	  .first = 4, .backends = 0, .other = 2 },
+	{ .address = NODE, .port = 30081, .protocol = 6, .kind = PYLB_NODE_PORT,
+	  .scheduler = PYLB_SOURCE_HASH, .others = PYLB_BACKENDS, .local_only = 1, .service = 5,
+	  .first = 0, .backends = 2, .other = 3 },
 };
 static const uint32_t addresses[] = { POD_A, POD_B, POD_REMOTE }, holders[] = { 3, 3, 3 };
 
@@ -220,6 +234,8 @@ static struct pylb_plan *change(struct run *r, struct pylb_plan *base, uint8_t b
 		.n_frontends = sizeof(frontends) / sizeof(*frontends) - (bits >> 2 & 3),
 		.backends = backends,
 		.n_backends = sizeof(backends) / sizeof(*backends),
+		.sources = sources,
+		.n_sources = sizeof(sources) / sizeof(*sources),
 		.addresses = addresses,
 		.holders = holders,
 		.n_addresses = 3,
