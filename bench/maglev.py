@@ -345,6 +345,7 @@ def _even(figure: Any, figures: Figures) -> None:
             places.append(place)
             labels.append(f"{name.capitalize()}\n{number(size)}")
     bars.set_xticks(places, labels, fontsize=7)
+    bars.margins(y=0.12)
     bars.set_ylim(bottom=0)
     bars.set_ylabel("% of the entries")
     bars.set_title("Least and most entries of a backend", loc="left", fontsize=10)
