@@ -3,6 +3,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Tests run in so many processes, a file in one; labs wait more than they compute.
+WORKERS ?= 2
 
 .DELETE_ON_ERROR:
 .PHONY: help setup packages demo walkthroughs test lint fuzz bench clean
@@ -42,7 +44,7 @@ walkthroughs:
 	@tools/walkthroughs.sh $(WALK)
 
 test: setup
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup
 	@$(PYTHON) -m pytest -q tests/unit/test_style.py tests/unit/test_arrows.py

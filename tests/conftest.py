@@ -95,7 +95,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     # Session fixtures have been torn down by now.  The workers of pytest-xdist would see
     # each other's namespaces.
     # Elsewhere than under CI, somebody may well run a lab of their own meanwhile.
-    if not CI or not session.config.stash[_RAN_AS_ROOT]:
+    # With workers, it is they who ran the tests.
+    spread = bool(session.config.getoption("numprocesses", 0))
+    if not CI or not (session.config.stash[_RAN_AS_ROOT] or (spread and os.geteuid() == 0)):
         return
     if hasattr(session.config, "workerinput"):
         return

@@ -32,13 +32,14 @@ from pylb.cli import (
     run,
     service,
     sets,
+    trace,
 )
 from pylb.cli.common import Parser
 from pylb.cli.errors import CliError
 
 _COMMANDS = (
     *(lab, apply, get, create, run, expose, patch, logs),
-    *(service, ipvs, sets, conntrack, counters, plan),
+    *(service, ipvs, sets, trace, conntrack, counters, plan),
     *(daemon, demo, bench),
 )
 """In the order of the help: the lab and its objects, what daemons do, the rest."""

@@ -19,7 +19,7 @@ from pylb.cli.common import (
 )
 from pylb.cli.object_tables import at, name_of, namespace_of
 
-_TYPES = {
+TYPES = {
     "CLUSTER_IP": "ClusterIP",
     "NODE_PORT": "NodePort",
     "LOAD_BALANCER": "LoadBalancer",
@@ -101,7 +101,7 @@ def _health_check(socket: str, service: str) -> dict[str, Any]:
 def _entry(f: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "frontend": _socket(_ANY.get(f["address"], f["address"]), f["port"], f["protocol"]),
-        "type": _TYPES.get(f["kind"], f["kind"]),
+        "type": TYPES.get(f["kind"], f["kind"]),
         "service": f["service"],
         "backends": [
             {

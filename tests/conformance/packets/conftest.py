@@ -22,6 +22,7 @@ from pylb.dataplane.base import FlowView
 from pylb.lab import lifetime
 from pylb.lab.enter import join_network, launcher
 from pylb.observe.flowjson import flow_from_json
+from tests.names import drawn
 
 MANIFEST = Path(__file__).with_name("cluster.yaml")
 PLACES = ("a", "b", "c", "client", "internet")
@@ -146,7 +147,7 @@ def _side(name: str, dataplane: str) -> Side:
 
 @pytest.fixture(scope="package", params=["native", "python"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    names = {"ptpo": request.param, "ptpk": "kernel"}
+    names = {drawn("ptpo"): request.param, drawn("ptpk"): "kernel"}
     sides: list[Side] = []
     try:
         for name, dataplane in names.items():

@@ -15,6 +15,7 @@ from pylb.policy.model import Overlay
 from pylb.policy.objects import read
 from pylb.policy.store import Store
 from tests.conformance.traffic.conftest import Lab, wait_for
+from tests.names import drawn
 
 MANIFEST = Path(__file__).with_name("cluster.yaml")
 SUBJECTS = ("native", "python", "kernel", "kernel-iptables")
@@ -109,7 +110,7 @@ def _field(text: str, name: str) -> str:
 @pytest.fixture(scope="package", params=SUBJECTS)
 def lab(request: pytest.FixtureRequest) -> Iterator[ServiceLab]:
     dataplane = request.param
-    name = "pts" + dataplane.replace("-", "")[:7]
+    name = drawn("pts" + dataplane.replace("-", "")[:7])
     lifetime.up([str(MANIFEST)], name, dataplane, "vxlan", lambda line: None)
     try:
         policy = Store.empty(Overlay.VXLAN).apply(read([MANIFEST])).policy

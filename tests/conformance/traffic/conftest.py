@@ -18,6 +18,7 @@ from pylb.lab.enter import launcher
 from pylb.policy.model import Overlay, Policy
 from pylb.policy.objects import read
 from pylb.policy.store import Store
+from tests.names import drawn
 
 DEADLINE = 20.0
 """Seconds that any condition may take before a test gives up."""
@@ -93,7 +94,7 @@ SUBJECTS = (
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     dataplane, kind = request.param
     overlay = Overlay(kind)
-    name = f"ptc{dataplane[0]}{kind.replace('-', '')}"
+    name = drawn(f"ptc{dataplane[0]}{kind.replace('-', '')}")
     lifetime.up([str(MANIFEST)], name, dataplane, kind, lambda line: None)
     try:
         policy = Store.empty(overlay).apply(read([MANIFEST])).policy

@@ -16,8 +16,9 @@ from pylb.control.paths import LabPaths
 from pylb.lab import lifetime, netns
 from pylb.lab.enter import launcher
 from pylb.policy.objects import read
+from tests.names import drawn
 
-LAB = "ptlab"
+LAB = drawn("ptlab")
 DEADLINE = 20.0
 """Seconds that any condition may take before a test gives up."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from pylb.control.client import ApiError, Client
 from pylb.lab import netns
-from tests.netns.lab.conftest import Lab, namespaces, until
+from tests.netns.lab.conftest import LAB, Lab, namespaces, until
 
 pytestmark = pytest.mark.root
 
@@ -45,7 +45,7 @@ def _endpoints(lab: Lab, service: str) -> list[str]:
 
 def test_status_tells_daemons_and_pods(lab: Lab) -> None:
     status = lab.api.get("/status")
-    assert (status["lab"], status["dataplane"], status["overlay"]) == ("ptlab", "python", "vxlan")
+    assert (status["lab"], status["dataplane"], status["overlay"]) == (LAB, "python", "vxlan")
     assert [node["daemon"] for node in status["nodes"]] == ["up", "up"]
     assert {node["generation"] for node in status["nodes"]} == {status["generation"]}
     assert all(pod["ready"] and pod["restarts"] == 0 for pod in status["pods"])
@@ -170,7 +170,7 @@ def test_pods_come_and_go_while_the_lab_runs(lab: Lab) -> None:
     answer = lab.delete(*FRESH_REFS, ("Pod", "default", "nope"))
     assert [r["action"] for r in answer["results"]] == ["deleted", "deleted", "not found"]
     assert lab.pod("web-3") is None
-    assert not Path("/run/netns/ptlab-web-3").exists()
+    assert not Path(f"/run/netns/{LAB}-web-3").exists()
     assert not lab.paths.workload("default.web-3").exists()
     assert set(lab.output("node1", "ls", "/sys/class/net").split()) == before
     assert "fresh" not in lab.output("web-1", "cat", "/etc/hosts")
@@ -325,15 +325,16 @@ def test_the_nodes_of_a_running_lab_cannot_be_deleted(
 
 def test_a_pod_whose_namespace_somebody_else_has_changes_nothing(lab: Lab) -> None:
     before, made = lab.api.get("/status"), dict[str, int]()
-    netns.create(["ptlab-web-3"], made.update)
+    name = f"{LAB}-web-3"
+    netns.create([name], made.update)
     try:
         with pytest.raises(ApiError) as caught:
             lab.apply(FRESH)
-        assert "ptlab-web-3 exists already" in caught.value.message
+        assert f"{name} exists already" in caught.value.message
         assert lab.api.get("/status")["generation"] == before["generation"]
-        assert netns.inode("ptlab-web-3") == made["ptlab-web-3"]
+        assert netns.inode(name) == made[name]
     finally:
-        netns.remove("ptlab-web-3", made["ptlab-web-3"])
+        netns.remove(name, made[name])
 
 
 @pytest.mark.parametrize(

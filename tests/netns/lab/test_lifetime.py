@@ -47,7 +47,7 @@ def test_up_tells_its_steps_and_down_what_it_removed(tmp_path: Path) -> None:
     removed = lifetime.down(LAB)
     for place in ("node1", "node2", "web-1", "shop.cart", "client", "router", "internet"):
         assert f"namespace {LAB}-{place}" in removed
-    with pytest.raises(LabError, match="no lab called 'ptlab' is up"):
+    with pytest.raises(LabError, match=f"no lab called '{LAB}' is up"):
         lifetime.down(LAB)
 
 
@@ -115,7 +115,7 @@ def test_a_lab_that_is_up_is_not_brought_up_again(manifest: Path) -> None:
     lab = start(manifest)
     try:
         before = lab.api.get("/status")["pid"]
-        with pytest.raises(LabError, match="lab 'ptlab' is up already: take it down first"):
+        with pytest.raises(LabError, match=f"lab '{LAB}' is up already: take it down first"):
             start(manifest)
         assert lab.api.get("/status")["pid"] == before
     finally:
