@@ -146,6 +146,28 @@ static bool is_open(const struct flow *f)
 }
 
 /**
+ * track_abort() - A TCP flow was reset from here
+ * @t:		Table
+ * @slot:	The flow's
+ * @now:	Nanoseconds
+ * @timeouts:	By enum pylb_timeout, seconds
+ *
+ * It stays, closed, for what its ends have still to say.
+ */
+void track_abort(struct table *t, uint32_t slot, uint64_t now, const uint32_t *timeouts)
+{
+	struct flow *f = table_flow(t, slot);
+
+	if (f->state == TCP_CLOSE)
+		return;
+	f->state = TCP_CLOSE;
+	table_renew(t, slot, timeouts[PYLB_TCP_CLOSE], now);
+	if (f->load != LOAD_NONE)
+		table_weigh(t, slot, LOAD_CLOSING);
+	table_announce(t, PYLB_UPDATE, slot, now);
+}
+
+/**
  * track() - Let a packet act on its flow: state, timeout, counters and events
  * @t:		Table
  * @slot:	The flow's

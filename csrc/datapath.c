@@ -26,6 +26,7 @@
 #include "icmp.h"
 #include "nat.h"
 #include "route.h"
+#include "served.h"
 
 #define FRAGMENTATION_NEEDED	4
 
@@ -172,70 +173,64 @@ static void reject(struct pylb_dataplane *dp, struct job *job, int reason)
 }
 
 /**
- * still_served() - The plan has changed: may the flow stay with its backend?
+ * send_resets() - Make and send resets to one end
  * @dp:		Dataplane
- * @f:		A balanced flow
- * @direction:	Of the packet in hand
- *
- * TCP stays until nothing has the backend's address any more.  UDP moves as soon as
- * the backend takes no new flows, with the client's next packet; what the backend
- * still had to say is let through.
- *
- * Return: true if so; the flow is of the plan's generation then
+ * @to:		Their addresses and ports
+ * @numbers:	Their sequence numbers
+ * @n:		How many
  */
-static bool still_served(struct pylb_dataplane *dp, struct flow *f, int direction)
+static void send_resets(struct pylb_dataplane *dp, const struct tuple *to,
+			const uint32_t *numbers, int n)
 {
-	if (f->protocol == PROTO_TCP) {
-		if (!plan_has_address(dp->plan, f->reply_src))
-			return false;
-	} else if (direction == REPLY) {
-		return true;
-	} else {
-		const struct frontend *frontend =
-			plan_frontend(dp->plan, f->dst, f->dport, f->protocol);
-		struct choices choices;
-		uint32_t i = 0;
+	for (int i = 0; i < n; i++) {
+		uint8_t *room = arena_take(dp, ANSWER_MAX);
 
-		if (!frontend || !eligible(dp->plan, frontend, f->src, &choices))
-			return false;
-		while (i < choices.count && (choices.first[i].address != f->reply_src ||
-					     choices.first[i].port != f->reply_sport))
-			i++;
-		if (i == choices.count)
-			return false;
+		emit(dp, room, tcp_segment(to, numbers[i], 0, TCP_RST, room));
 	}
-	f->generation = dp->generation & GENERATION_MASK;
-	return true;
 }
 
 /**
- * reset() - The backend of a TCP flow is gone: reset both ends and forget the flow
+ * reset() - The backend of a TCP flow is gone: reset both ends
  * @dp:		Dataplane
- * @job:	The packet that came
+ * @job:	The packet that came, not the SYN of a new connection
  * @slot:	Its flow
  * @direction:	Its direction in it
  * @now:	Nanoseconds
  *
- * Each reset has exactly the sequence number that its receiver expects, which RFC 5961
- * demands.
+ * A receiver closes only for exactly the number that it awaits; for one behind it does
+ * nothing at all, for one ahead it asks (RFC 5961 section 3).  Which one it awaits is not
+ * known while packets are under way, so there is a reset for each that it may be.  The flow
+ * stays for a while, closed: who asks, or has missed the reset, gets another.
  */
 static void reset(struct pylb_dataplane *dp, struct job *job, uint32_t slot, int direction,
 		  uint64_t now)
 {
 	struct flow *f = table_flow(dp->table, slot);
 	struct tuple own = flow_tuple(f, !direction);
-	struct tuple far = tuple_invert(&own);
-	uint32_t expected = f->tcp.side[!direction].max_ack;
-	uint8_t *room = arena_take(dp, ANSWER_MAX);
+	struct tuple near = tuple_invert(&job->p->tuple), far = tuple_invert(&own);
+	struct segment s = segment_read(job->p);
+	uint32_t numbers[2];
 
 	dp->counts[PYLB_COUNT_RESET]++;
-	emit(dp, room, rejection(job->p, job->p->tuple.dst, room));
-	if (expected) {
-		room = arena_take(dp, ANSWER_MAX);
-		emit(dp, room, tcp_segment(&far, expected, 0, TCP_RST, room));
-	}
-	table_destroy(dp->table, slot, now);
+	if (s.kind != KIND_RST && s.flags & TCP_ACK)
+		send_resets(dp, &near, numbers,
+			    tcp_awaited(&f->tcp, direction, true, s.ack, numbers));
+	send_resets(dp, &far, numbers, tcp_awaited(&f->tcp, !direction, false, 0, numbers));
+	track_abort(dp->table, slot, now, plan_node(dp->plan)->timeouts);
 	drop(dp, PYLB_DROP_BACKEND_GONE, job);
+}
+
+/**
+ * is_new_connection() - Does a packet of a flow begin anew?
+ * @p:		Packet
+ * @direction:	Its direction
+ *
+ * Return: true for all but TCP, and for a client's SYN
+ */
+static bool is_new_connection(const struct packet *p, int direction)
+{
+	return p->tuple.protocol != PROTO_TCP ||
+	       (direction == ORIGINAL && segment_read(p).kind == KIND_SYN);
 }
 
 /**
@@ -275,10 +270,10 @@ static void open_flow(struct pylb_dataplane *dp, struct job *job, uint32_t addre
 	}
 	slot = table_create(dp->table, &p->tuple, &reply, now);
 	f = table_flow(dp->table, slot);
+	f->generation = dp->generation & GENERATION_MASK;
 	if (frontend) {
 		f->balanced = 1;
 		f->service = frontend->key.service & 0xffffff;
-		f->generation = dp->generation & GENERATION_MASK;
 		if (counts_load(frontend))
 			table_weigh(dp->table, slot, LOAD_OPEN);
 	}
@@ -399,13 +394,13 @@ static void existing(struct pylb_dataplane *dp, struct job *job, uint32_t slot, 
 	struct tuple far = flow_tuple(f, !direction);
 
 	dp->counts[PYLB_COUNT_FOUND] += job->p->segments;
-	if (f->balanced && f->generation != (dp->generation & GENERATION_MASK) &&
-	    !still_served(dp, f, direction)) {
-		if (f->protocol == PROTO_TCP) {
-			reset(dp, job, slot, direction, now);
-		} else {
+	if (f->generation != (dp->generation & GENERATION_MASK) &&
+	    !still_right(dp->plan, dp->generation, f, direction, job->from_tun)) {
+		if (!f->balanced || is_new_connection(job->p, direction)) {
 			table_destroy(dp->table, slot, now);
 			first(dp, job, now);
+		} else {
+			reset(dp, job, slot, direction, now);
 		}
 		return;
 	}

@@ -38,7 +38,7 @@ enum flow_load { LOAD_NONE, LOAD_OPEN, LOAD_CLOSING };
  * @alive:	In the index; clear while only its DESTROY is still to come
  * @horizon:	Which of the timers' horizons it lies within
  * @service:	The frontend's service number, when balanced
- * @generation:	Plan generation that last confirmed the backend, when balanced
+ * @generation:	Plan generation that it was last held against
  * @load:	What it counts for at its backend: enum flow_load
  * @packets:	By direction, the low 32 bits
  * @bytes:	By direction, the low 32 bits

@@ -376,6 +376,33 @@ static bool end_after_invalid(struct tcp *t, uint8_t kind, int direction)
 }
 
 /**
+ * tcp_awaited() - The numbers one of which an end awaits next
+ * @t:			Numbers
+ * @direction:		In which the end sends
+ * @acknowledges:	Take @acknowledged, else the last that it did acknowledge
+ * @acknowledged:	Sequence number
+ * @numbers:		Out: what it has acknowledged, and the end of what was sent to it since
+ *
+ * Return: how many there are
+ */
+int tcp_awaited(const struct tcp *t, int direction, bool acknowledges, uint32_t acknowledged,
+		uint32_t numbers[2])
+{
+	const struct tcp_side *own = &t->side[direction], *other = &t->side[!direction];
+
+	if (!acknowledges) {
+		if (!((direction ? t->flags1 : t->flags0) & MAX_ACK_SET))
+			return 0;
+		acknowledged = own->max_ack;
+	}
+	numbers[0] = acknowledged;
+	if (!other->max_window || !seq_before(acknowledged, other->end))
+		return 1;
+	numbers[1] = other->end;
+	return 2;
+}
+
+/**
  * tcp_track() - Let a segment act on its flow
  * @c:		Flow
  * @p:		Packet, its TCP header inside it

@@ -48,6 +48,8 @@ struct tcp_context {
 
 bool tcp_opens(const struct packet *p);
 void tcp_start(struct tcp_context *c, const struct packet *p);
+int tcp_awaited(const struct tcp *t, int direction, bool acknowledges, uint32_t acknowledged,
+		uint32_t numbers[2]);
 enum verdict tcp_track(struct tcp_context *c, const struct packet *p, int direction,
 		       const uint32_t *timeouts);
 

@@ -9,6 +9,7 @@ import pytest
 
 from pylb.dataplane.base import DropReason
 from pylb.policy.model import Policy, Protocol
+from tests.sim.clock import MILLISECOND, Weather
 from tests.sim.cluster import Cluster
 from tests.sim.hosts import Datagram, echo
 from tests.sim.tcp import Connection, State
@@ -140,6 +141,25 @@ def test_tcp_is_reset_when_its_backend_is_gone(backend: str) -> None:
     assert DropReason.BACKEND_GONE in cluster.nodes["node1"].reasons()
     fresh = cluster.pods["a"].connect(VIP, 80)
     assert say(cluster, fresh, b"three") == b"three"
+
+
+@pytest.mark.parametrize("service_too", [False, True])
+def test_in_any_weather_a_client_that_still_sends_is_reset(seed: int, service_too: bool) -> None:
+    """Data and resets are lost, doubled and late; numbers are challenged and told anew."""
+    cluster = cluster_of(policy(web("c")))
+    cluster.rng.seed(seed)
+    connections = [cluster.pods["a"].connect(VIP, 80) for _ in range(10)]
+    cluster.settle()
+    cluster.weather(Weather(loss=0.1, duplicate=0.1, reorder=0.3))
+    for connection in connections:
+        connection.write(cluster.rng.randbytes(60_000))
+    cluster.run(cluster.rng.randrange(1, 40) * MILLISECOND)
+    after = with_endpoints(without_pods(cluster.policy, "c"), KEY)
+    cluster.change(replace(after, services={}, slices={}, takers={}) if service_too else after)
+    for connection in connections:
+        connection.write(b"more")
+    cluster.settle(3000)
+    assert [c for c in connections if not c.reset] == []
 
 
 def test_a_deleted_service_keeps_its_connections_and_takes_no_new_ones() -> None:

@@ -229,11 +229,54 @@ def test_one_way_udp_moves_with_its_next_packet() -> None:
     assert cluster.nodes["node1"].reasons() == [DropReason.NO_ENDPOINT]
     cluster.change(with_endpoints(cluster.policy, KEY, ready("b")))
     assert heard("b") == 2
-    cluster.change(replace(cluster.policy, services={}, slices={}, takers={}))
+    without = replace(cluster.policy, services={}, slices={}, takers={})
+    again = cluster.policy
+    cluster.change(without)
     client.send_udp(VIP, 80, b"one way", 40000)
     cluster.settle()
     assert len(cluster.pods["b"].datagrams) == 2
     assert not client.datagrams
+    cluster.change(again)
+    assert heard("b") == 3, "deleted and made again"
+
+
+def test_one_way_udp_that_is_older_than_the_service_goes_to_it() -> None:
+    """A pod's packets to the address went outside before; then the address is a Service's."""
+    before = policy()
+    cluster = running(before)
+    pod = cluster.pods["a"]
+    for host in cluster.hosts():
+        host.listen_udp(8080, lambda datagram: None)
+
+    def send() -> None:
+        pod.send_udp(INTERNET, 80, b"one way", 40000)
+        cluster.settle(1000)
+
+    send()
+    (flow,) = cluster.nodes["node1"].flows()
+    assert flow.service == ""
+    after = balancer("b", protocol=Protocol.UDP, external_ips=(IPv4Address(INTERNET),))
+    for heard in (1, 2):
+        cluster.change(after)
+        send()
+        (flow,) = cluster.nodes["node1"].flows()
+        assert (flow.service, len(cluster.pods["b"].datagrams)) == ("default/web", heard)
+        cluster.change(before)
+        send()
+        (flow,) = cluster.nodes["node1"].flows()
+        assert (flow.service, len(cluster.pods["b"].datagrams)) == ("", heard)
+
+
+def test_a_connection_to_an_address_that_becomes_a_services_is_told_so() -> None:
+    """What is virtual is nobody else's: no packet goes on to whom it talked to."""
+    cluster = running(policy())
+    connection = cluster.pods["a"].connect(INTERNET, 8080)
+    connection.write(b"one")
+    cluster.settle()
+    cluster.change(balancer("b", external_ips=(IPv4Address(INTERNET),)))
+    connection.write(b"two")
+    cluster.settle()
+    assert (bytes(connection.received), connection.reset) == (b"one", True)
 
 
 def test_a_change_to_policy_local_leaves_connections_alone() -> None:

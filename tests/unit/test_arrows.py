@@ -56,7 +56,7 @@ C_LAYERS = [
     ["batch", "dataplane"],
     ["datapath"],
     ["route"],
-    ["gro", "icmp", "nat"],
+    ["gro", "icmp", "nat", "served"],
     ["balance"],
     ["conntrack"],
     ["table"],

@@ -124,6 +124,7 @@ def _give_addresses(
 def address_services(
     services: Mapping[Key, tuple[RawObject, Service]],
     lab: LabSpec,
+    nodes: Mapping[str, Node],
     previous: Mapping[Key, Service],
     pools: Mapping[str, AddressPool],
     problems: list[Problem],
@@ -153,7 +154,10 @@ def address_services(
     _keep_health_ports(addressed, previous)
     _give_node_ports(addressed, services, previous, problems)
     _give_health_ports(addressed, services, problems)
-    _give_balancer_addresses(addressed, services, previous, pools, warnings)
+    machines = {lab.router_ip, lab.client_ip, *(host.ip for host in lab.outside)}
+    machines |= {lab.underlay.network_address, lab.underlay.broadcast_address}
+    machines |= {node.internal_ip for node in nodes.values()}
+    _give_balancer_addresses(addressed, services, previous, pools, machines, warnings)
     return addressed
 
 
@@ -244,10 +248,15 @@ def _give_balancer_addresses(
     services: Mapping[Key, tuple[RawObject, Service]],
     previous: Mapping[Key, Service],
     pools: Mapping[str, AddressPool],
+    machines: set[IPv4Address],
     warnings: list[str],
 ) -> None:
-    """An address from a pool for each load balancer that was not given one."""
+    """An address from a pool for each load balancer that was not given one.
+
+    A pool may hold the whole underlay: what is there already is not given out.
+    """
     taken = {a for service in addressed.values() for a in service.reached_from_outside}
+    taken |= machines
     wanting = {
         key: pools_for(service, pools)
         for key, service in addressed.items()

@@ -70,8 +70,8 @@ def build(
     }
     before = previous.policy.services if previous else {}
     warnings: list[str] = []
-    pools = _pools(objects, lab)
-    services = address_services(raw_services, lab, before, pools, problems, warnings)
+    pools = _pools(objects, lab_raw, lab, plain_nodes, problems)
+    services = address_services(raw_services, lab, plain_nodes, before, pools, problems, warnings)
     service_raws = {key: raw for key, (raw, _) in raw_services.items()}
     problems += validate.check_pods(pods, sources, plain_nodes, lab)
     problems += validate.check_services(services, service_raws, lab, plain_nodes)
@@ -86,9 +86,11 @@ def build(
     for key, service in services.items():
         slices[key] = slices_of(service, given.get(key, {}).values(), index, plain_nodes)
         _note_takers(taking, service, slices[key], plain_nodes)
-        for name in unresolved_names(service, index):
-            message = f"no selected pod has a port of the name {name!r}"
-            warnings.append(str(service_raws[key].problem("spec.ports", message)))
+        for i, name in unresolved_names(service, index):
+            protocol = service.ports[i].protocol.value
+            message = f"no selected pod has a {protocol} port of the name {name!r}"
+            at = f"spec.ports[{i}].targetPort"
+            warnings.append(str(service_raws[key].problem(at, message)))
     policy = Policy(lab, plain_nodes, observed, services, slices, taking)
     policy = _redirected(policy, redirects, redirects.values(), index)
     return Built(policy, tuple(warnings), pods, given, sources, redirects, index)
@@ -258,12 +260,25 @@ def _collect_pods(
     return templates
 
 
-def _pools(objects: Mapping[Ref, Understood], lab: LabSpec) -> dict[str, AddressPool]:
-    """The pools that LoadBalancer addresses come from, by name."""
-    found = {name: pool_of_lab(name, ranges) for name, ranges in lab.address_pools}
-    return found | {
-        m.name: m for u in objects.values() for m in u.models if isinstance(m, AddressPool)
-    }
+def _pools(
+    objects: Mapping[Ref, Understood],
+    lab_raw: RawObject | None,
+    lab: LabSpec,
+    nodes: Mapping[str, Node],
+    problems: list[Problem],
+) -> dict[str, AddressPool]:
+    """The pools that LoadBalancer addresses come from, by name: the Lab's and MetalLB's."""
+    found: list[tuple[RawObject, str, AddressPool]] = []
+    if lab_raw is not None:
+        found += [
+            (lab_raw, f"spec.addressPools[{i}]", pool_of_lab(name, ranges))
+            for i, (name, ranges) in enumerate(lab.address_pools)
+        ]
+    found += [
+        (u.raw, "spec", m) for u in objects.values() for m in u.models if isinstance(m, AddressPool)
+    ]
+    problems += validate.check_pools(found, lab, nodes)
+    return {pool.name: pool for _, _, pool in found}
 
 
 def _collect_redirects(

@@ -92,14 +92,22 @@ def takers(
     )
 
 
-def unresolved_names(service: Service, pods: PodIndex) -> list[str]:
-    """Target port names that no selected pod has, though there are pods."""
+def unresolved_names(service: Service, pods: PodIndex) -> list[tuple[int, str]]:
+    """Target port names that no selected pod has, though there are pods, with their port's index.
+
+    A pod has a name for one protocol.
+    """
     if not service.selector:
         return []
     selected = list(pods.matching(service.namespace, service.selector))
-    names = [port.target_port for port in service.ports if isinstance(port.target_port, str)]
-    known = {port.name for pod in selected for c in pod.containers for port in c.ports}
-    return [name for name in names if selected and name not in known]
+    known = {(p.name, p.protocol) for pod in selected for c in pod.containers for p in c.ports}
+    return [
+        (i, port.target_port)
+        for i, port in enumerate(service.ports)
+        if isinstance(port.target_port, str)
+        and selected
+        and (port.target_port, port.protocol) not in known
+    ]
 
 
 def _with_pods(each: EndpointSlice, pods: PodIndex) -> EndpointSlice:

@@ -186,10 +186,13 @@ class Reader:
     def as_address(self, key: str, value: str) -> IPv4Address:
         """``value`` as an address; UNASSIGNED, with a problem, when it is none."""
         try:
-            return IPv4Address(value)
+            address = IPv4Address(value)
         except AddressValueError:
             self.wrong(key, f"expected an IPv4 address, got {value!r}")
             return UNASSIGNED
+        if address == UNASSIGNED:
+            self.wrong(key, f"may not be unspecified: {address}")
+        return address
 
     def network(self, key: str, *, required: bool = False) -> IPv4Network | None:
         """An IPv4 prefix without host bits."""

@@ -32,6 +32,7 @@ AFFINITY = 10800
 LONGEST_AFFINITY = 86400
 _KUBELET = 10250
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _SVC_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
@@ -39,6 +40,9 @@ def read_service(raw: RawObject, top: Reader) -> tuple[Service, ...]:
     """Read one; its problems and warnings are noted."""
     labels, annotations, about = metadata(top)
     about.done(*METADATA)
+    if is_dns_subdomain(raw.name) and not _DNS_1035.fullmatch(raw.name):
+        expected = "a DNS label that begins with a letter (a-z, 0-9, -; at most 63)"
+        about.wrong("name", f"expected {expected}, got {show(raw.name)}")
     spec = top.under("spec")
     kind = ServiceType(spec.choice("type", tuple(t.value for t in ServiceType), "ClusterIP"))
     with_node_port = kind in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
@@ -47,6 +51,10 @@ def read_service(raw: RawObject, top: Reader) -> tuple[Service, ...]:
     _check_ports(spec, ports, needed=cluster_ip is not None)
     external_ips = _external_ips(spec)
     external, health = _external_policy(spec, kind, with_node_port or bool(external_ips))
+    if external_ips and cluster_ip is None:
+        message = "is not acted on: a Service without a cluster IP has no addresses"
+        spec.notes.warn(spec.at("externalIPs"), message)
+        external_ips = ()
     internal = TrafficPolicy(spec.choice("internalTrafficPolicy", ("Cluster", "Local"), "Cluster"))
     affinity = _affinity(spec, kind)
     made = Service(
@@ -70,8 +78,9 @@ def read_service(raw: RawObject, top: Reader) -> tuple[Service, ...]:
         publish_not_ready=spec.flag("publishNotReadyAddresses"),
         traffic_distribution=_distribution(spec),
     )
+    _check_families(spec)
     _warn(spec, about, annotations, kind)
-    spec.done("ipFamilies", "ipFamilyPolicy")
+    spec.done()
     top.done("status")
     return (made,)
 
@@ -90,6 +99,8 @@ def _cluster_ip(spec: Reader, kind: ServiceType) -> IPv4Address | None:
     given, listed = spec.text("clusterIP"), spec.texts("clusterIPs")
     if listed and given and listed[0] != given:
         spec.wrong("clusterIPs", f"its first entry must be clusterIP, {given}")
+    if len(listed) > 1:
+        spec.wrong("clusterIPs", f"expected one, for the cluster has only IPv4, got {len(listed)}")
     given = given or (listed[0] if listed else "")
     if kind is ServiceType.EXTERNAL_NAME:
         if given:
@@ -106,6 +117,17 @@ def _cluster_ip(spec: Reader, kind: ServiceType) -> IPv4Address | None:
             spec.wrong("clusterIP", f"may not be None for a Service of type {kind.value}")
         return None
     return spec.as_address("clusterIP", given) if given else UNASSIGNED
+
+
+def _check_families(spec: Reader) -> None:
+    """``ipFamilies`` and ``ipFamilyPolicy`` as a cluster that has only IPv4 takes them."""
+    families = spec.texts("ipFamilies")
+    if families not in ((), ("IPv4",)):
+        got = ", ".join(families)
+        spec.wrong("ipFamilies", f"expected IPv4, for the cluster has no other, got {got}")
+    policies = ("SingleStack", "PreferDualStack", "RequireDualStack")
+    if spec.choice("ipFamilyPolicy", policies, "SingleStack") == "RequireDualStack":
+        spec.wrong("ipFamilyPolicy", "may not be RequireDualStack: the cluster has only IPv4")
 
 
 def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort:
@@ -170,8 +192,6 @@ def _usable(spec: Reader, at: str, address: IPv4Address) -> bool:
         if address.is_multicast
         else "link-local"
         if address.is_link_local
-        else "unspecified"
-        if address.is_unspecified
         else ""
     )
     if why:
@@ -262,6 +282,9 @@ def _load_balancer_ips(
         if address != UNASSIGNED and mode == "VIP" and _usable(entry, "ip", address):
             found.append(address)
     if not is_balancer:
+        if "loadBalancerIP" in spec:
+            message = "is not acted on: only a Service of type LoadBalancer has one"
+            spec.notes.warn(spec.at("loadBalancerIP"), message)
         return ()
     name = next((n for n in ADDRESSES if annotations.get(n)), "")
     if not found and name:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import IPv4Address
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
 
 from pylb.policy.assign import NODE_PORTS
 from pylb.policy.errors import Problem
@@ -18,6 +18,7 @@ from pylb.policy.model import (
     ServiceType,
 )
 from pylb.policy.objects import RawObject
+from pylb.policy.pools import AddressPool
 
 RESERVED_NAMES = ("client", "router")
 LONGEST_PREFIX = 30
@@ -147,7 +148,7 @@ def check_services(
             if number:
                 problems += _check_node_port(raw, key, at, (number, protocol), node_ports)
         for at, addresses in (
-            ("status.loadBalancer", service.load_balancer_ips),
+            (_where_given(raw), service.load_balancer_ips),
             ("spec.externalIPs", service.external_ips),
         ):
             for address in addresses:
@@ -168,6 +169,45 @@ def check_services(
             message = f"{address}:{number}/{protocol} is Service {'/'.join(owner)}'s node port"
             problems.append(raws[key].problem("spec.externalIPs", message))
     return problems
+
+
+def _where_given(raw: RawObject) -> str:
+    """The field that a load balancer's address comes from."""
+    status, spec = raw.body.get("status") or {}, raw.body.get("spec") or {}
+    given = (status.get("loadBalancer") or {}).get("ingress")
+    return (
+        "spec.loadBalancerIP" if spec.get("loadBalancerIP") and not given else "status.loadBalancer"
+    )
+
+
+def check_pools(
+    pools: Sequence[tuple[RawObject, str, AddressPool]], lab: LabSpec, nodes: Mapping[str, Node]
+) -> list[Problem]:
+    """Names used once and ranges apart, as MetalLB demands, and apart from what is inside.
+
+    Each pool comes with its object and the path to it there.
+    """
+    problems: list[Problem] = []
+    names: set[str] = set()
+    inside = [(f"the service CIDR {lab.service_cidr}", lab.service_cidr)]
+    inside += [(f"podCIDR {n.pod_cidr} of Node {n.name}", n.pod_cidr) for n in nodes.values()]
+    seen = [(what, _bounds(network)) for what, network in inside]
+    for raw, path, pool in pools:
+        if pool.name in names:
+            at = "metadata.name" if path == "spec" else f"{path}.name"
+            problems.append(raw.problem(at, f"there is a pool {pool.name!r} already"))
+        names.add(pool.name)
+        for low, high in pool.ranges:
+            spelled = f"{IPv4Address(low)}-{IPv4Address(high)}"
+            for what, (other_low, other_high) in seen:
+                if low <= other_high and other_low <= high:
+                    problems.append(raw.problem(f"{path}.addresses", f"{spelled} overlaps {what}"))
+            seen.append((f"{spelled} of pool {pool.name!r}", (low, high)))
+    return problems
+
+
+def _bounds(network: IPv4Network) -> tuple[int, int]:
+    return int(network.network_address), int(network.broadcast_address)
 
 
 def _check_node_port(

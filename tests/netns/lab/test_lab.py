@@ -274,6 +274,12 @@ BAD = {
     "an unknown image": (FRESH.replace("echoserver", "redis"), "image 'redis'"),
     "a taken name": (FRESH.replace("web-3", "node1"), "'node1'"),
     "a taken address": (FRESH.replace("10.96.0.99", "10.96.0.10"), "10.96.0.10"),
+    "Local on a ClusterIP Service": (
+        FRESH.replace(
+            "clusterIP: 10.96.0.99", "clusterIP: 10.96.0.99, externalTrafficPolicy: Local"
+        ),
+        "spec.externalTrafficPolicy",
+    ),
     "another podCIDR": (
         """
 apiVersion: v1

@@ -205,8 +205,146 @@ BAD = {
     ),
     "a balancer's address in the service CIDR": (
         service(type="LoadBalancer", loadBalancerIP="10.96.3.3"),
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerIP: "
+        "10.96.3.3 is in the service CIDR 10.96.0.0/12",
+    ),
+    "a balancer's address that was given out in the service CIDR": (
+        service(type="LoadBalancer", loadBalancerIP="192.0.2.1")
+        + "status: {loadBalancer: {ingress: [{ip: 10.96.3.3}]}}\n",
         "f1.yaml: document 1: Service default/s: status.loadBalancer: "
         "10.96.3.3 is in the service CIDR 10.96.0.0/12",
+    ),
+    "a balancer's address that is none": (
+        service(type="LoadBalancer", loadBalancerIP="192.0.2"),
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerIP: "
+        "expected an IPv4 address, got '192.0.2'",
+    ),
+    "a balancer's address on loopback": (
+        service(type="LoadBalancer", loadBalancerIP="127.0.0.9"),
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerIP: "
+        "may not be loopback: 127.0.0.9",
+    ),
+    "a balancer's address of two Services": (
+        service("a", type="LoadBalancer", loadBalancerIP="192.0.2.1")
+        + "---\n"
+        + service("b", type="LoadBalancer", loadBalancerIP="192.0.2.1"),
+        "f1.yaml: document 2: Service default/b: spec.loadBalancerIP: "
+        "192.0.2.1:80/TCP is Service default/a's already",
+    ),
+    "a Service whose name begins with a digit": (
+        service("1st"),
+        "f1.yaml: document 1: Service default/1st: metadata.name: expected a DNS label that "
+        "begins with a letter (a-z, 0-9, -; at most 63), got '1st'",
+    ),
+    "two ports of one name": (
+        service(ports=[{"port": 80, "name": "a"}, {"port": 81, "name": "a"}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[1].name: 'a' is there twice",
+    ),
+    "a node port twice in one Service": (
+        service(
+            type="NodePort",
+            ports=[
+                {"port": 80, "name": "a", "nodePort": 30001},
+                {"port": 81, "name": "b", "nodePort": 30001},
+            ],
+        ),
+        "f1.yaml: document 1: Service default/s: spec.ports[1].nodePort: "
+        "30001 is Service default/s's already",
+    ),
+    "a target port of 0": (
+        service(ports=[{"port": 80, "targetPort": 0}]),
+        "f1.yaml: document 1: Service default/s: spec.ports[0].targetPort: "
+        "expected a number from 1 to 65535, got 0",
+    ),
+    "a policy in small letters": (
+        service(type="NodePort", externalTrafficPolicy="local"),
+        "f1.yaml: document 1: Service default/s: spec.externalTrafficPolicy: "
+        "expected one of Cluster, Local, got 'local'",
+    ),
+    "an internal policy in small letters": (
+        service(internalTrafficPolicy="local"),
+        "f1.yaml: document 1: Service default/s: spec.internalTrafficPolicy: "
+        "expected one of Cluster, Local, got 'local'",
+    ),
+    "Local on a Service that is a name": (
+        service(type="ExternalName", externalName="x.example", externalTrafficPolicy="Local"),
+        "f1.yaml: document 1: Service default/s: spec.externalTrafficPolicy: "
+        "may not be set for a Service of type ExternalName",
+    ),
+    "affinity for a Service that is a name": (
+        service(type="ExternalName", externalName="x.example", sessionAffinity="ClientIP"),
+        "f1.yaml: document 1: Service default/s: spec.sessionAffinity: "
+        "may not be ClientIP for a Service of type ExternalName",
+    ),
+    "an unknown scheduler of a Service": (
+        service().replace("{name: s}", "{name: s, annotations: {pylb.io/scheduler: best}}"),
+        "f1.yaml: document 1: Service default/s: "
+        """metadata.annotations["pylb.io/scheduler"]: """
+        "expected one of random, rr, wrr, lc, wlc, sh, mh, got 'best'",
+    ),
+    "an IPv6 Service": (
+        service(ipFamilies=["IPv6"]),
+        "f1.yaml: document 1: Service default/s: spec.ipFamilies: "
+        "expected IPv4, for the cluster has no other, got IPv6",
+    ),
+    "a Service that needs both families": (
+        service(ipFamilyPolicy="RequireDualStack"),
+        "f1.yaml: document 1: Service default/s: spec.ipFamilyPolicy: "
+        "may not be RequireDualStack: the cluster has only IPv4",
+    ),
+    "two cluster IPs": (
+        service(clusterIP="10.96.0.8", clusterIPs=["10.96.0.8", "fd00::1"]),
+        "f1.yaml: document 1: Service default/s: spec.clusterIPs: "
+        "expected one, for the cluster has only IPv4, got 2",
+    ),
+    "cluster IPs that disagree": (
+        service(clusterIP="10.96.0.7", clusterIPs=["10.96.0.8"]),
+        "f1.yaml: document 1: Service default/s: spec.clusterIPs: "
+        "its first entry must be clusterIP, 10.96.0.7",
+    ),
+    "an external IP that is nobody's ever": (
+        service(externalIPs=["0.0.0.0"]),
+        "f1.yaml: document 1: Service default/s: spec.externalIPs[0]: "
+        "may not be unspecified: 0.0.0.0",
+    ),
+    "a link-local external IP": (
+        service(externalIPs=["169.254.1.1"]),
+        "f1.yaml: document 1: Service default/s: spec.externalIPs[0]: "
+        "may not be link-local: 169.254.1.1",
+    ),
+    "a pool inside another": (
+        pool(["192.0.2.0/24"]) + "---\n" + pool(["192.0.2.9/32"]).replace("name: p", "name: q"),
+        "f1.yaml: document 2: IPAddressPool default/q: spec.addresses: "
+        "192.0.2.9-192.0.2.9 overlaps 192.0.2.0-192.0.2.255 of pool 'p'",
+    ),
+    "a pool that repeats itself": (
+        pool(["192.0.2.0-192.0.2.9", "192.0.2.9-192.0.2.19"]),
+        "f1.yaml: document 1: IPAddressPool default/p: spec.addresses: "
+        "192.0.2.9-192.0.2.19 overlaps 192.0.2.0-192.0.2.9 of pool 'p'",
+    ),
+    "a pool of cluster IPs": (
+        pool(["10.96.7.0/24"]),
+        "f1.yaml: document 1: IPAddressPool default/p: spec.addresses: "
+        "10.96.7.0-10.96.7.255 overlaps the service CIDR 10.96.0.0/12",
+    ),
+    "a pool of pods' addresses": (
+        lab({"addressPools": [{"name": "a", "addresses": ["10.244.2.128/25"]}]}),
+        "f1.yaml: document 1: Lab lab: spec.addressPools[0].addresses: "
+        "10.244.2.128-10.244.2.255 overlaps podCIDR 10.244.2.0/24 of Node node2",
+    ),
+    "two pools of one name": (
+        pool(["192.0.2.0/25"])
+        + "---\n"
+        + pool(["192.0.2.128/25"]).replace("name: p", "name: p, namespace: other"),
+        "f1.yaml: document 2: IPAddressPool other/p: metadata.name: there is a pool 'p' already",
+    ),
+    "two redirections of one Service": (
+        redirect({"serviceMatcher": {"serviceName": "web", "namespace": "default"}})
+        + "---\n"
+        + redirect({"serviceMatcher": {"serviceName": "web", "namespace": "default"}}, name="r2"),
+        "f1.yaml: document 2: CiliumLocalRedirectPolicy default/r2: "
+        "spec.redirectFrontend.serviceMatcher: "
+        "is redirected by CiliumLocalRedirectPolicy default/r already",
     ),
     "a pool of nothing": (
         pool([]),
@@ -510,3 +648,53 @@ def test_a_node_that_pods_need_cannot_be_deleted(tmp_path: Path) -> None:
     good = store(GOOD, folder=tmp_path)
     with pytest.raises(ManifestError, match="there is no node 'node2'"):
         good.delete([Ref("Node", "", "node2")])
+
+
+WARNED = {
+    "a target port name that no pod has": (
+        service(selector={"app": "web"}, ports=[{"port": 80, "targetPort": "nope"}]),
+        "spec.ports[0].targetPort: no selected pod has a TCP port of the name 'nope'",
+    ),
+    "a target port name of another protocol": (
+        service(
+            selector={"app": "web"},
+            ports=[{"port": 80, "targetPort": "http", "protocol": "UDP"}],
+        ),
+        "spec.ports[0].targetPort: no selected pod has a UDP port of the name 'http'",
+    ),
+    "a balancer's address of a Service that is no balancer": (
+        service(loadBalancerIP="192.0.2.1"),
+        "spec.loadBalancerIP: is not acted on: only a Service of type LoadBalancer has one",
+    ),
+    "external IPs of a headless Service": (
+        service(clusterIP="None", externalIPs=["192.0.2.1"]),
+        "spec.externalIPs: is not acted on: a Service without a cluster IP has no addresses",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), WARNED.values(), ids=WARNED)
+def test_what_kubernetes_takes_and_nothing_comes_of_is_a_warning(
+    text: str, sentence: str, tmp_path: Path
+) -> None:
+    warnings = [
+        w.partition("Service default/s: ")[2] for w in store(GOOD, text, folder=tmp_path).warnings
+    ]
+    assert warnings == [sentence]
+
+
+def test_a_target_port_name_that_no_pod_has_makes_no_endpoint(tmp_path: Path) -> None:
+    text = service(selector={"app": "web"}, ports=[{"port": 80, "targetPort": "nope"}])
+    slices = store(GOOD, text, folder=tmp_path).policy.slices[("default", "s")]
+    assert [each.ports for each in slices] == [()]
+
+
+def test_one_bad_object_among_good_ones_changes_nothing(tmp_path: Path) -> None:
+    before = store(GOOD, folder=tmp_path)
+    policy = before.policy
+    good, bad = service("good"), service("bad", externalTrafficPolicy="Local")
+    for text in (f"{good}---\n{bad}", f"{bad}---\n{good}"):
+        with pytest.raises(ManifestError):
+            before.apply(objects(text, folder=tmp_path))
+    assert before.policy is policy
+    assert before.policy == store(GOOD, folder=tmp_path).policy

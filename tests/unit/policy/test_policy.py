@@ -252,7 +252,7 @@ def test_what_is_not_acted_on_is_named(tmp_path: Path) -> None:
     ):
         assert part in warnings
     named = GOOD.replace("targetPort: http", "targetPort: nothing")
-    assert "no selected pod has a port of the name 'nothing'" in "\n".join(
+    assert "no selected pod has a TCP port of the name 'nothing'" in "\n".join(
         store(named, folder=tmp_path).warnings
     )
 

@@ -98,6 +98,15 @@ def test_pools_give_the_lowest_free_address_and_it_stays(tmp_path: Path) -> None
     assert addresses(moved, "a") == ["198.51.100.0"], "its own is in no pool any more"
 
 
+def test_a_pool_of_the_whole_underlay_gives_out_what_no_machine_has(tmp_path: Path) -> None:
+    given = with_these(tmp_path, pool("p", "192.168.50.0-192.168.50.13"), service("a", **BALANCER))
+    assert addresses(given, "a") == ["192.168.50.1"], "the first of all is the network's"
+    names = [f"s{i}" for i in range(12)]
+    full = given.apply(from_bodies([service(n, **BALANCER) for n in names]))
+    found = {address for n in names for address in addresses(full, n)}
+    assert found == {f"192.168.50.{i}" for i in (*range(2, 11), 13)}, "nodes have .11 and .12"
+
+
 def test_which_pool_a_service_is_given_an_address_from(tmp_path: Path) -> None:
     given = with_these(
         tmp_path,
@@ -148,18 +157,18 @@ def test_health_check_ports_are_given_out_among_node_ports_and_kept(tmp_path: Pa
     given = with_these(
         tmp_path,
         service("np", type="NodePort"),
-        service("a", **local),
+        service("k", **local),
         service("b", healthCheckNodePort=30005, **local),
         service("c", **BALANCER),
     )
-    ports = {n: made(given, n).health_check_node_port for n in ("a", "b", "c", "np")}
+    ports = {n: made(given, n).health_check_node_port for n in ("k", "b", "c", "np")}
     taken = {p.node_port for n in ports for p in made(given, n).ports}
     assert (ports["b"], ports["c"], ports["np"]) == (30005, 0, 0)
-    assert ports["a"] not in taken
-    assert ports["a"] in range(30000, 32768)
-    more = given.apply(from_bodies([service("0", **local)]))
-    assert made(more, "a").health_check_node_port == ports["a"]
-    assert made(more, "0").health_check_node_port not in taken | set(ports.values())
+    assert ports["k"] not in taken
+    assert ports["k"] in range(30000, 32768)
+    more = given.apply(from_bodies([service("a", **local)]))
+    assert made(more, "k").health_check_node_port == ports["k"]
+    assert made(more, "a").health_check_node_port not in taken | set(ports.values())
 
 
 # Fields as they are
@@ -197,6 +206,14 @@ def test_affinity_policies_and_ranges(tmp_path: Path) -> None:
     assert every.publish_not_ready
     again = Store.empty().apply(from_bodies(given.bodies()))
     assert again.policy.services == given.policy.services
+
+
+def test_app_protocols_and_families_change_nothing(tmp_path: Path) -> None:
+    port = {"port": 80, "targetPort": "http", "appProtocol": "kubernetes.io/h2c"}
+    one_family = {"ipFamilies": ["IPv4"], "ipFamilyPolicy": "PreferDualStack"}
+    given = with_these(tmp_path, service(ports=[port], **one_family))
+    assert made(given) == made(with_these(tmp_path, service()))
+    assert not given.warnings
 
 
 def test_a_headless_service_has_its_endpoints_listed(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Flow:
     """One tracked connection, and why it is translated as it is.
 
     ``frontend`` is the frontend that balanced it (None when none did),
-    ``generation`` the plan generation that last confirmed its backend, and ``load``
+    ``generation`` the plan generation that it was last held against, and ``load``
     what it counts for at its backend, 0 when nobody looks.
     """
 
@@ -123,7 +123,7 @@ class Flow:
             bytes=(self.bytes[0], self.bytes[1]),
             service=self.frontend.service if self.frontend else "",
             frontend=self.frontend.key if self.frontend else None,
-            generation=self.generation,
+            generation=self.generation if self.frontend else 0,
         )
 
 
@@ -388,6 +388,18 @@ def track(
     elif changed:
         table.announce(EventKind.UPDATE, flow, now)
     return tcp.Verdict.IGNORE if verdict is tcp.Verdict.IGNORE else tcp.Verdict.ACCEPT
+
+
+def abort(table: Table, flow: Flow, now: int, times: Timeouts) -> None:
+    """A TCP flow was reset from here: it stays, closed, for what its ends have still to say."""
+    assert flow.tcp is not None
+    if flow.tcp.state == tcp.State.CLOSE:
+        return
+    flow.tcp.state = tcp.State.CLOSE
+    table.renew(flow, times.tcp_close, now)
+    if flow.load:
+        table.weigh(flow)
+    table.announce(EventKind.UPDATE, flow, now)
 
 
 def _is_stream(flow: Flow, protocol: int, now: int) -> bool:

@@ -21,14 +21,15 @@ from pylb.dataplane.base import (
     Dropped,
     DropReason,
     FlowFilter,
+    FlowTuple,
     FlowView,
     Output,
     Packet,
     TunPort,
 )
-from pylb.dataplane.python import icmp, nat, overlay
+from pylb.dataplane.python import icmp, nat, overlay, tcp
 from pylb.dataplane.python.balance import COUNTS_LOAD, Balancer
-from pylb.dataplane.python.conntrack import ORIGINAL, REPLY, Flow, Table, may_open, track
+from pylb.dataplane.python.conntrack import ORIGINAL, Flow, Table, abort, may_open, track
 from pylb.dataplane.python.fragments import Reassembler, split
 from pylb.dataplane.python.frontend import admits, eligible
 from pylb.dataplane.python.loaded import Loaded
@@ -43,7 +44,8 @@ from pylb.dataplane.python.packet import (
     invert,
     parse,
 )
-from pylb.dataplane.python.tcp import RST, Verdict
+from pylb.dataplane.python.served import still_right
+from pylb.dataplane.python.tcp import Verdict
 from pylb.plan.tables import Delta, Frontend, FrontendKey, Plan, PlanError
 from pylb.plan.validate import validate, validate_delta
 from pylb.wire import icmp as wire_icmp
@@ -200,12 +202,10 @@ class PythonDataplane:
     ) -> None:
         """A packet of a tracked flow: move its state, translate it, send it on."""
         self._counters["found"] += 1
-        if (
-            flow.frontend is not None
-            and flow.generation != loaded.generation
-            and not self._still_served(loaded, flow, direction)
+        if flow.generation != loaded.generation and not still_right(
+            loaded, flow, direction, job.from_tun
         ):
-            if job.packet.protocol == TCP:
+            if flow.frontend is not None and job.packet.protocol == TCP:
                 self._reset(loaded, job, flow, direction, now, out)
             else:
                 self._table.destroy(flow, now)
@@ -223,49 +223,39 @@ class PythonDataplane:
         else:
             self._translate(loaded, job, flow, direction, out)
 
-    def _still_served(self, loaded: Loaded, flow: Flow, direction: int) -> bool:
-        """The plan has changed: may the flow stay with its backend?
-
-        TCP stays until nothing has the backend's address any more.  UDP moves as
-        soon as the backend takes no new flows, with the client's next packet; what
-        the backend still had to say is let through.
-        """
-        assert flow.frontend is not None
-        assert flow.backend is not None
-        frontend = loaded.plan.frontends.get(flow.frontend.key)
-        if flow.original.protocol == TCP:
-            served = flow.backend[0] in loaded.plan.addresses
-        elif direction == REPLY:
-            return True
-        else:
-            served = frontend is not None and any(
-                (frontend.backends[i].address, frontend.backends[i].port) == flow.backend
-                for i in eligible(loaded.plan, frontend, flow.original.src) or ()
-            )
-        if served:
-            flow.generation = loaded.generation
-        return served
-
     def _reset(
         self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
     ) -> None:
-        """The backend of a TCP flow is gone: reset both ends and forget the flow.
+        """The backend of a TCP flow is gone: reset both ends, or let a SYN begin anew.
 
-        Each reset has exactly the sequence number that its receiver expects, which
-        RFC 5961 demands.
+        A receiver closes only for exactly the number that it awaits; for one behind it
+        does nothing at all, for one ahead it asks (RFC 5961 section 3).  Which one it
+        awaits is not known while packets are under way, so there is a reset for each
+        that it may be.  The flow stays for a while, closed: who asks, or has missed the
+        reset, gets another.
         """
+        segment = tcp.parse(job.packet.data, job.packet.l4, len(job.packet.data))
+        if direction == ORIGINAL and segment.kind is tcp.Kind.SYN:
+            # Of a new connection, or of one that the backend never answered.
+            self._table.destroy(flow, now)
+            self._first(loaded, job, now, out)
+            return
         self._counters["reset"] += 1
-        answer = icmp.rejection(job.packet, job.packet.dst)
-        if answer is not None:
-            self._emit(loaded, parse(answer), out)
+        assert flow.tcp is not None
+        if segment.kind is not tcp.Kind.RST and segment.flags & wire_tcp.ACK:
+            numbers = flow.tcp.awaited(direction, segment.ack)
+            self._send_resets(loaded, invert(job.packet.tuple), numbers, out)
         far = invert(flow.reply if direction == ORIGINAL else flow.original)
-        tracker = flow.tcp
-        if tracker is not None and tracker.sides[1 - direction].max_ack:
-            expected = tracker.sides[1 - direction].max_ack
-            reset = wire_tcp.build(far.src, far.dst, far.sport, far.dport, expected, 0, RST, 0)
-            self._emit(loaded, parse(reset), out)
-        self._table.destroy(flow, now)
+        self._send_resets(loaded, far, flow.tcp.awaited(1 - direction), out)
+        abort(self._table, flow, now, loaded.plan.timeouts)
         self._drop(DropReason.BACKEND_GONE, job.origin, out)
+
+    def _send_resets(
+        self, loaded: Loaded, to: FlowTuple, numbers: Iterable[int], out: Output
+    ) -> None:
+        for number in numbers:
+            reset = wire_tcp.build(to.src, to.dst, to.sport, to.dport, number, 0, tcp.RST, 0)
+            self._emit(loaded, parse(reset), out)
 
     def _first(self, loaded: Loaded, job: _Job, now: int, out: Output) -> None:
         """A packet without a flow: a Service's, a pod's, or none of our business."""
@@ -367,10 +357,10 @@ class PythonDataplane:
             self._drop(DropReason.SNAT_EXHAUSTED, job.origin, out)
             return
         flow = self._table.create(original, reply, now)
+        flow.generation = loaded.generation
         if frontend is not None:
             flow.frontend = frontend
             flow.backend = destination
-            flow.generation = loaded.generation
             if frontend.scheduler in COUNTS_LOAD:
                 self._table.weigh(flow)
         self._counters["new"] += 1

@@ -298,6 +298,16 @@ class Tracker:
             self.timeout = self._bound_after_invalid(kind, direction, times)
         return verdict, now_assured
 
+    def awaited(self, direction: int, acknowledged: int | None = None) -> list[int]:
+        """One of these an end awaits next: what it acknowledged, or the end of what it was sent."""
+        own, other = self.sides[direction], self.sides[1 - direction]
+        if acknowledged is None and own.flags & _MAX_ACK_SET:
+            acknowledged = own.max_ack
+        if acknowledged is None:
+            return []
+        more = other.max_window and _before(acknowledged, other.end)
+        return [acknowledged, other.end] if more else [acknowledged]
+
     def _bound_after_invalid(self, kind: int, direction: int, times: Timeouts) -> int:
         """An end that both sides claim, out of window: the flow must not stay for days."""
         if kind not in (Kind.FIN, Kind.RST):
