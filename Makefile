@@ -17,6 +17,7 @@ help:
 	@echo 'make lint         ruff, mypy and C warnings'
 	@echo 'make fuzz         libFuzzer over the C core, 10 minutes a target (FUZZ_SECONDS=600)'
 	@echo 'make bench        dataplanes side by side, then microbenchmarks (as root; BENCH=--quick is short)'
+	@echo 'make maglev       the Maglev paper'\''s figures from our own tables (10 minutes)'
 	@echo 'make clean        remove $(VENV) and everything built'
 
 setup: $(STAMP)
@@ -61,6 +62,11 @@ bench:
 		$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(VENV)/bin/pylb bench --out results $(BENCH)
 	@$(PYTHON) -m pytest -q bench/micro
+
+maglev: setup
+	@$(PYTHON) -c 'import matplotlib' 2>/dev/null || \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@$(PYTHON) bench/maglev.py --out results
 
 clean:
 	rm -rf $(VENV) build src/pylb.egg-info src/pylb/_core.abi3.so

@@ -14,6 +14,7 @@
  */
 #include "maglev.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "hash.h"
@@ -51,16 +52,17 @@ static uint64_t hash_place(uint8_t which, const struct pylb_backend *b)
 }
 
 /**
- * fill() - Let backends take turns until no slot is free
- * @m:		Table, all slots free
+ * take_turns() - Let backends take turns until no slot is free
+ * @slots:	The table's slots, all free
+ * @size:	Their number
  * @takers:	One for each backend
  * @backends:	The backends
  * @count:	Their number
  */
-static void fill(struct maglev *m, struct taker *takers, const struct pylb_backend *backends,
-		 uint32_t count)
+static void take_turns(uint16_t *slots, uint32_t size, struct taker *takers,
+		       const struct pylb_backend *backends, uint32_t count)
 {
-	uint32_t left = m->size, largest = 0;
+	uint32_t left = size, largest = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
 		if (backends[i].weight > largest)
@@ -73,13 +75,43 @@ static void fill(struct maglev *m, struct taker *takers, const struct pylb_backe
 			if (turn * backends[i].weight < t->due)
 				continue;
 			t->due += largest;
-			while (m->slots[t->next] != FREE)
-				t->next = (t->next + t->skip) % m->size;
-			m->slots[t->next] = (uint16_t)i;
+			while (slots[t->next] != FREE) {
+				t->next += t->skip;
+				if (t->next >= size)
+					t->next -= size;
+			}
+			slots[t->next] = (uint16_t)i;
 			if (!--left)
 				return;
 		}
 	}
+}
+
+/**
+ * pylb_maglev() - Fill a table, for whoever wants to look at one without a plan
+ * @backends:	Backends, each with a weight of 1 or more
+ * @count:	Their number, 1 to 65535
+ * @size:	Slots, a prime: else a backend might look for a free one for ever
+ * @slots:	Out: @size positions among the backends
+ *
+ * Return: 0, or ENOMEM
+ */
+int pylb_maglev(const struct pylb_backend *backends, uint32_t count, uint32_t size,
+		uint16_t *slots)
+{
+	struct taker *takers = calloc(count, sizeof(*takers));
+
+	if (!takers)
+		return ENOMEM;
+	for (uint32_t i = 0; i < size; i++)
+		slots[i] = FREE;
+	for (uint32_t i = 0; i < count; i++) {
+		takers[i].next = (uint32_t)(hash_place('o', &backends[i]) % size);
+		takers[i].skip = (uint32_t)(hash_place('s', &backends[i]) % (size - 1) + 1);
+	}
+	take_turns(slots, size, takers, backends, count);
+	free(takers);
+	return 0;
 }
 
 /**
@@ -93,23 +125,15 @@ static void fill(struct maglev *m, struct taker *takers, const struct pylb_backe
 struct maglev *maglev_build(const struct pylb_backend *backends, uint32_t count, uint32_t size)
 {
 	struct maglev *m = malloc(sizeof(*m) + size * sizeof(m->slots[0]));
-	struct taker *takers = calloc(count, sizeof(*takers));
 
-	if (!m || !takers) {
-		free(m);
-		free(takers);
+	if (!m)
 		return NULL;
-	}
 	m->users = 1;
 	m->size = size;
-	for (uint32_t i = 0; i < size; i++)
-		m->slots[i] = FREE;
-	for (uint32_t i = 0; i < count; i++) {
-		takers[i].next = (uint32_t)(hash_place('o', &backends[i]) % size);
-		takers[i].skip = (uint32_t)(hash_place('s', &backends[i]) % (size - 1) + 1);
+	if (pylb_maglev(backends, count, size, m->slots)) {
+		free(m);
+		return NULL;
 	}
-	fill(m, takers, backends, count);
-	free(takers);
 	return m;
 }
 

@@ -195,6 +195,13 @@ struct pylb_frontend {
 	uint32_t sources;		/* 0: everyone */
 };
 
+/*
+ * A Maglev table of its own: size slots (a prime), each a position among the backends, of
+ * which there are 1 to 65535, each with a weight of 1 or more; 0 or ENOMEM.
+ */
+int pylb_maglev(const struct pylb_backend *backends, uint32_t count, uint32_t size,
+		uint16_t *slots);
+
 struct pylb_prefix {
 	uint32_t address, mask;
 };

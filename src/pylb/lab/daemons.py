@@ -212,16 +212,19 @@ class Daemons:
         if daemon.child is None or not daemon.child.alive:
             daemon.start()
         if await daemon.answers():
-            async with self._lock:
+            try:
+                # The first phase takes long and needs no lock: daemons compile side by side.
                 step = self._current()
-                try:
-                    await daemon.validate(step)
-                    await daemon.commit(step)
-                except (ApiError, Unreachable) as error:
-                    daemon.failure = f"the daemon of node {daemon.name}: {error}"
-                    daemon.kill(error)
-                else:
+                await daemon.validate(step)
+                async with self._lock:
+                    current = self._current()
+                    if current is not step:
+                        await daemon.validate(current)
+                    await daemon.commit(current)
                     daemon.up, daemon.failure = True, ""
+            except (ApiError, Unreachable) as error:
+                daemon.failure = f"the daemon of node {daemon.name}: {error}"
+                daemon.kill(error)
             self._news.set()
         await daemon.ended()
         self._news.set()

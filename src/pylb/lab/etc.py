@@ -14,25 +14,43 @@ from pylb.lab.names import CLIENT, ROUTER, Place, pod_place
 from pylb.policy.model import Policy, Service, ServiceType
 
 _LOCAL = (("127.0.0.1", ("localhost",)), ("::1", ("localhost", "ip6-localhost", "ip6-loopback")))
+_Line = tuple[str, tuple[str, ...]]
+"""An address and its names."""
 _CLUSTER_DOMAIN = "cluster.local"
 
 
 def hosts(own: IPv4Address, hostname: str, namespace: str, policy: Policy) -> str:
     """/etc/hosts of a place with the address ``own``.
 
-    After its own name come the nodes, and every Service under the names that
-    cluster DNS has for it, the short name only for Services of ``namespace``: its
-    cluster IP, or the ready endpoints of one that is headless.
+    After its own name come the nodes and what `services` says.
     """
+    return _start(own, hostname, policy) + services(namespace, policy)
+
+
+def _start(own: IPv4Address, hostname: str, policy: Policy) -> str:
     lines = [*_LOCAL, (str(own), (hostname,))]
     for node in policy.nodes.values():
         if node.name != hostname:
             lines.append((str(node.internal_ip), (node.name,)))
+    return _text(lines)
+
+
+def services(namespace: str, policy: Policy) -> str:
+    """What /etc/hosts says of Services: each under the names that cluster DNS has for it.
+
+    The short name is only for Services of ``namespace``.  Addresses are the
+    cluster IP, or the ready endpoints of one that is headless.
+    """
+    lines: list[_Line] = []
     for service in policy.services.values():
         full = f"{service.name}.{service.namespace}"
         short = (service.name,) if service.namespace == namespace else ()
         names = (*short, full, f"{full}.svc", f"{full}.svc.{_CLUSTER_DOMAIN}")
         lines += ((str(address), names) for address in _answers(service, policy))
+    return _text(lines)
+
+
+def _text(lines: Iterable[_Line]) -> str:
     return "".join(f"{address}\t{' '.join(known)}\n" for address, known in lines)
 
 
@@ -76,11 +94,16 @@ def addresses(policy: Policy) -> dict[str, tuple[IPv4Address, str]]:
 def write(places: Iterable[Place], policy: Policy) -> None:
     """Write the files of ``places``, their folders too; what has not changed is left alone."""
     known = addresses(policy)
+    # There may be thousands of Services, and most places are of one namespace.
+    told = {
+        namespace: services(namespace, policy)
+        for namespace in {namespace for _, namespace in known.values()}
+    }
     for place in places:
         own, namespace = known[place.name]
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(place.folder / "hostname", f"{place.hostname}\n")
-        _write(place.folder / "hosts", hosts(own, place.hostname, namespace, policy))
+        _write(place.folder / "hosts", _start(own, place.hostname, policy) + told[namespace])
         _write(place.folder / "resolv.conf", resolv(namespace, policy))
 
 

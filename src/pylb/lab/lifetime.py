@@ -42,7 +42,9 @@ DATAPLANES = ("native", "python", *KERNELS)
 READY_WITHIN = 30.0
 """Seconds that pods have to become ready."""
 _UP = 30.0
-"""Seconds on top of that until `up` gives up on a controller that says nothing."""
+"""Seconds on top of that until `up` gives up on a controller that says nothing..."""
+_UP_EACH = 0.01
+"""...and for each object, of which there may be thousands on a machine that is busy."""
 _DOWN = 20.0
 """Seconds that a controller may take to end its lab before that is done without it."""
 _TUN = Path("/dev/net/tun")
@@ -184,7 +186,8 @@ def _start(name: str, paths: LabPaths, request: dict[str, Any], progress: Progre
         owned.set_controller(process.pid)
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(request, default=str).encode())
-        _follow(process.stdout, paths, request["readyWithin"] + _UP, progress)
+        patience = request["readyWithin"] + _UP + _UP_EACH * len(request["objects"])
+        _follow(process.stdout, paths, patience, progress)
     except BaseException:
         process.kill()
         process.wait()

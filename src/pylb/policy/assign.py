@@ -13,7 +13,16 @@ from ipaddress import IPv4Address, IPv4Network
 
 from pylb.policy.errors import Problem
 from pylb.policy.fields import UNASSIGNED
-from pylb.policy.model import Key, LabSpec, Node, Pod, Service, ServicePort, ServiceType
+from pylb.policy.model import (
+    Key,
+    LabSpec,
+    Node,
+    Pod,
+    Protocol,
+    Service,
+    ServicePort,
+    ServiceType,
+)
 from pylb.policy.objects import RawObject
 from pylb.policy.pools import AddressPool, pools_for
 from pylb.policy.workloads import PodTemplate
@@ -172,18 +181,22 @@ def _give_node_ports(
             taken.add((number, port.protocol.value))
             kept.append(replace(port, node_port=number))
         addressed[key] = replace(addressed[key], ports=tuple(kept))
+    free = {protocol: _free_node_ports(protocol.value, taken) for protocol in Protocol}
     for key in wanting:
         given = []
         for i, port in enumerate(addressed[key].ports):
-            number = port.node_port or next(
-                (n for n in _NODE_PORT_RANGE if (n, port.protocol.value) not in taken), 0
-            )
+            number = port.node_port or next(free[port.protocol], 0)
             taken.add((number, port.protocol.value))
             if not number:
                 message = f"no port from {NODE_PORTS[0]} to {NODE_PORTS[1]} is free"
                 problems.append(services[key][0].problem(f"spec.ports[{i}].nodePort", message))
             given.append(replace(port, node_port=number))
         addressed[key] = replace(addressed[key], ports=tuple(given))
+
+
+def _free_node_ports(protocol: str, taken: set[tuple[int, str]]) -> Iterator[int]:
+    """The ports that are in nobody's hands by the time they are asked for, lowest first."""
+    return (number for number in _NODE_PORT_RANGE if (number, protocol) not in taken)
 
 
 def _taken_node_ports(services: Mapping[Key, Service]) -> set[tuple[int, str]]:
@@ -220,8 +233,9 @@ def _give_health_ports(
     problems: list[Problem],
 ) -> None:
     taken = _taken_node_ports(addressed)
+    free = _free_node_ports("TCP", taken)
     for key in _without_health_port(addressed):
-        number = next((n for n in _NODE_PORT_RANGE if (n, "TCP") not in taken), 0)
+        number = next(free, 0)
         taken.add((number, "TCP"))
         if not number:
             message = f"no port from {NODE_PORTS[0]} to {NODE_PORTS[1]} is free"

@@ -34,7 +34,8 @@ class Built:
 
     ``pods`` are as their manifests have them, readiness not observed; ``given``
     holds the user's slices by Service; ``sources`` the object that each pod came
-    from; ``redirects`` the policies that redirect, with their selectors.
+    from; ``redirects`` the policies that redirect, with their selectors; ``index`` finds
+    the policy's pods.
     """
 
     policy: Policy
@@ -43,6 +44,7 @@ class Built:
     given: Mapping[Key, Mapping[str, EndpointSlice]]
     sources: Mapping[Key, RawObject]
     redirects: Mapping[Key, RedirectPolicy]
+    index: PodIndex
 
 
 def build(
@@ -91,7 +93,7 @@ def build(
             warnings.append(str(service_raws[key].problem(at, message)))
     policy = Policy(lab, plain_nodes, observed, services, slices, taking)
     policy = _redirected(policy, redirects, redirects.values(), index)
-    return Built(policy, tuple(warnings), pods, given, sources, redirects)
+    return Built(policy, tuple(warnings), pods, given, sources, redirects, index)
 
 
 def rebuild_endpoints(
@@ -121,9 +123,9 @@ def rebuild_endpoints(
     given, warnings = built.given, built.warnings
     for ref in touched:
         given = _replace_given(given, ref, objects.get(ref), policy, concerned)
+    index = PodIndex(observed) if changed else built.index
     if not concerned and not redirecting:
-        return replace(built, policy=replace(policy, pods=observed), given=given)
-    index = PodIndex(observed)
+        return replace(built, policy=replace(policy, pods=observed), given=given, index=index)
     slices, taking = dict(policy.slices), dict(policy.takers)
     for key in concerned & policy.services.keys():
         service = policy.services[key]
@@ -131,7 +133,7 @@ def rebuild_endpoints(
         _note_takers(taking, service, slices[key], policy.nodes)
     policy = replace(policy, pods=observed, slices=slices, takers=taking)
     policy = _redirected(policy, built.redirects, redirecting, index)
-    return replace(built, policy=policy, given=given, warnings=warnings)
+    return replace(built, policy=policy, given=given, warnings=warnings, index=index)
 
 
 def _note_takers(

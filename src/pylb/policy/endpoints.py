@@ -7,7 +7,7 @@ a Service's ports alike share an EndpointSlice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -45,13 +45,9 @@ class PodIndex:
         """The pod that has the address."""
         return self._by_address.get(address)
 
-    def of_namespace(self, namespace: str) -> Sequence[Pod]:
-        """The namespace's pods, by name."""
-        return self._by_namespace.get(namespace, ())
-
     def matching(self, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
-        """The namespace's pods that have every label of ``selector``, by name."""
-        candidates: list[Pod] | None = None
+        """The namespace's pods that have every label of ``selector``, by name; {} means all."""
+        candidates = None if selector else self._by_namespace.get(namespace)
         for name, value in selector.items():
             having = self._by_label.get((namespace, name, value), [])
             if candidates is None or len(having) < len(candidates):

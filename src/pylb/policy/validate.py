@@ -267,12 +267,14 @@ def check_redirects(
         for port in service.ports
         if address is not None
     }
+    addresses = {redirect.address for redirect in redirects.values()}
     taken |= {
         (node.internal_ip, port.node_port, port.protocol): f"Service {'/'.join(service.key)}"
+        for node in nodes.values()
+        if node.internal_ip in addresses
         for service in services.values()
         for port in service.ports
         if port.node_port
-        for node in nodes.values()
     }
     of_service: dict[Key, Key] = {}
     for key, redirect in redirects.items():

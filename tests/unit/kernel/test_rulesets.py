@@ -88,8 +88,8 @@ def test_no_endpoint_is_a_reject_no_local_one_a_drop() -> None:
         ("random", "numgen random mod 2"),
         ("lc", "numgen random mod 2"),
         ("rr", "numgen inc mod 2"),
-        ("wrr", "numgen inc mod 4 map { 0-2 : 0, 3 : 1 }"),
-        ("sh", "jhash ip saddr mod 4 seed 0x70796c62 map { 0-2 : 0, 3 : 1 }"),
+        ("wrr", "numgen inc mod 4"),
+        ("sh", "jhash ip saddr mod 4 seed 0x70796c62"),
     ],
 )
 def test_every_scheduler_is_what_the_kernel_has_of_it(scheduler: str, throw: str) -> None:
@@ -97,6 +97,42 @@ def test_every_scheduler_is_what_the_kernel_has_of_it(scheduler: str, throw: str
     of = served("10.96.0.10")._replace(scheduler=scheduler, backends=backends, active=(0, 1))
     [_, rule] = rules(nft.ruleset(plan(of)), "service-10.96.0.10/tcp/80-default/web")
     assert rule == f"meta mark set {throw} goto translate"
+
+
+def weighing(*weights: int, affinity: int = 0) -> Frontend:
+    backends = tuple(Backend(ip(f"10.244.2.{i}"), 80, w) for i, w in enumerate(weights, 2))
+    of = served("10.96.0.10")._replace(scheduler="wrr", backends=backends, affinity=affinity)
+    return of._replace(active=tuple(range(len(backends))))
+
+
+def numbers(text: str) -> dict[int, str]:
+    """The endpoints' marks."""
+    found = re.findall(r"10\.96\.0\.10 \. tcp \. 80 \. (\d+) : (10\.244\.2\.\d)", text)
+    return {int(mark): address for mark, address in found}
+
+
+def test_who_weighs_more_has_more_numbers_in_the_shared_map() -> None:
+    first, second = "10.244.2.2", "10.244.2.3"
+    shared = nft.ruleset(plan(weighing(6, 2)))
+    assert numbers(shared) == {0: first, 1: first, 2: first, 3: second}
+    # A map of the rule's own costs the kernel more than numbers do, until they are very many.
+    most = nft.ruleset(plan(weighing(nft.MOST_NUMBERS - 1, 1)))
+    assert len(numbers(most)) == nft.MOST_NUMBERS
+    assert "map {" not in most
+    more = nft.ruleset(plan(weighing(nft.MOST_NUMBERS, 1)))
+    assert numbers(more) == {0: first, 1: second}
+    [_, rule] = rules(more, "service-10.96.0.10/tcp/80-default/web")
+    assert rule == "meta mark set numgen inc mod 257 map { 0-255 : 0, 256 : 1 } goto translate"
+
+
+@pytest.mark.parametrize(("heavy", "listed"), [(2, 3), (60000, 0)])
+def test_with_affinity_numbers_stand_for_the_endpoints_own_marks(heavy: int, listed: int) -> None:
+    of = weighing(heavy, 1, affinity=60)
+    text = nft.ruleset(plan(of))
+    assert set(numbers(text)) == set(affinity.ids(of))
+    dice = re.search(r"map dice {(.*?)\n\t}", text, re.S)
+    assert dice
+    assert dice[1].count(" : ") - 1 == listed
 
 
 LOCAL_ONE = Backend(ip("10.244.1.5"), 8080, local=True)

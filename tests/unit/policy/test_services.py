@@ -347,6 +347,41 @@ def test_a_redirected_address(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("selector", "nodes"),
+    [
+        ("{}", ["node1", "node2"]),
+        ("{matchExpressions: [{key: app, operator: Exists}]}", ["node1", "node2"]),
+        ("{matchExpressions: [{key: app, operator: NotIn, values: [web]}]}", []),
+        ('{matchLabels: {"k8s:app": web, "any:app": other}}', []),
+    ],
+)
+def test_pods_of_a_redirection(selector: str, nodes: list[str], tmp_path: Path) -> None:
+    text = REDIRECT.replace('{matchLabels: {"k8s:app": web}}', selector)
+    (redirect,) = store(GOOD, text, folder=tmp_path).policy.redirects.values()
+    assert [endpoint.node for endpoint in redirect.endpoints] == nodes
+
+
+def test_pods_are_indexed_anew_only_when_they_changed(tmp_path: Path) -> None:
+    given = store(GOOD, REDIRECT, folder=tmp_path)
+    assert given.built is not None
+    body = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "other-1", "labels": {"kubernetes.io/service-name": "other"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.1.9"]}],
+    }
+    same = given.apply(from_bodies([body]))
+    assert same.built is not None
+    assert same.built.index is given.built.index
+    other = given.with_ready({("default", "web-1"): False, ("default", "web-2"): True})
+    assert other.built is not None
+    pod = other.built.index.at(other.policy.pods["default", "web-1"].ip)
+    assert pod is not None
+    assert pod.ready is False
+
+
 def test_a_redirected_service(tmp_path: Path) -> None:
     text = REDIRECT.replace(
         "addressMatcher: {ip: 10.10.10.10, toPorts", "serviceMatcher: {serviceName: web, SKIP"

@@ -14,10 +14,11 @@ the kernel looks through every anonymous map for each new one, and through a who
 map for every rule that uses it, so that 10 000 Services took 27 s to load that
 way and take one second this way.  What a packet costs is the same.
 
-Marks: the endpoint's index, plus `MASQUERADE` where the source is not to be kept,
-plus `OTHER` where it is one of `Frontend.other`; with affinity the index is a
-number of the endpoint's own (`pylb.dataplane.kernel.affinity`).  Both functions are
-pure and give one transaction for ``nft -f``.
+Marks: the number that was thrown, plus `MASQUERADE` where the source is not to be kept,
+plus `OTHER` where it is one of `Frontend.other`.  An endpoint that weighs more has
+several numbers.  With affinity the map dice turns the number into one of the endpoint's
+own (`pylb.dataplane.kernel.affinity`).  Both functions are pure and give one transaction
+for ``nft -f``.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ MASQUERADE = 0x10000
 OTHER = 0x20000
 """The mark's bit for an index into what `Frontend.other` chooses from."""
 
+MOST_NUMBERS = 256
+"""Numbers that one choice may have in the shared maps; beyond it a rule has a map of its own."""
 SEED = 0x70796C62
 
 _FROM = f"ip {TABLE}"
@@ -144,11 +147,16 @@ def _entries(frontend: Frontend | None) -> dict[str, set[str]]:
     if _rules(frontend):
         found["services"].add(f"{key} : goto {_chain(frontend)}")
     for offset, indices in _choices(frontend):
+        backends = chosen(frontend, indices)
         marks = _marks(frontend, offset, indices)
-        for mark, backend in zip(marks, chosen(frontend, indices), strict=True):
-            found["endpoints"].add(f"{key} . {mark} : {quad(backend.address)} . {backend.port}")
+        thrown = list(enumerate(_numbered(_ways(frontend, backends)), offset))
         if frontend.affinity:
-            found["dice"] |= {f"{key} . {i} : {mark}" for i, mark in enumerate(marks, offset)}
+            found["dice"] |= {f"{key} . {number} : {marks[i]}" for number, i in thrown}
+        pairs = list(zip(marks, backends, strict=True))
+        if thrown and not frontend.affinity:
+            pairs = [(number, backends[i]) for number, i in thrown]
+        for mark, backend in pairs:
+            found["endpoints"].add(f"{key} . {mark} : {quad(backend.address)} . {backend.port}")
     return found
 
 
@@ -214,52 +222,60 @@ def _dice(frontend: Frontend, extra: int, indices: tuple[int, ...], match: str) 
         return []
     offset = extra | (MASQUERADE if masquerades_all(frontend) else 0)
     backends = chosen(frontend, indices)
-    dice, spans = _throw(frontend, backends)
-    plus = f" offset {offset}" if offset else ""
-    plain = not any("-" in span for span in spans)
+    ways = _ways(frontend, backends)
+    dice = _throw(frontend.scheduler, sum(ways))
     marks = _marks(frontend, offset, indices)
-    if not plain:
-        dice = f"{dice} map {_ways(spans, map(str, marks))}"
-        plus = ""
-    thrown = f"{match}meta mark set {dice}{plus}"
+    shared = bool(_numbered(ways))
+    if shared:
+        dice += f" offset {offset}" if offset else ""
+    else:
+        dice += f" map {{ {', '.join(_spans(ways, marks))} }}"
+    thrown = f"{match}meta mark set {dice}"
     if not frontend.affinity:
         return [f"{thrown} goto translate"]
     kept = affinity.chain(_chain(frontend))
     found = f"{affinity.FIELDS} @affinity goto {kept}"
     rules = [f"{match}meta mark set {mark} {found}" for mark in marks]
-    if not plain:
+    if not shared:
         return [*rules, f"{thrown} goto {kept}"]
     key = "ip daddr . meta l4proto . th dport . meta mark"
     return [*rules, thrown, f"{match}meta mark set {key} map @dice goto {kept}"]
 
 
-def _throw(frontend: Frontend, backends: list[Backend]) -> tuple[str, list[str]]:
-    """What gives a number for a new flow, and which numbers are each backend's.
+def _throw(scheduler: str, numbers: int) -> str:
+    """What gives one of so many numbers for a new flow.
 
     The kernel has neither loads nor Maglev's tables: lc and wlc are random, mh a plain
     hash of the flow.  Hashes have one seed, so that all nodes choose alike.
     """
+    how = {
+        "rr": f"numgen inc mod {numbers}",
+        "wrr": f"numgen inc mod {numbers}",
+        "sh": f"jhash ip saddr mod {numbers} seed {SEED:#x}",
+        "mh": f"jhash ip saddr . ip daddr . th sport . th dport mod {numbers} seed {SEED:#x}",
+    }
+    return how.get(scheduler, f"numgen random mod {numbers}")
+
+
+def _ways(frontend: Frontend, backends: list[Backend]) -> list[int]:
+    """How many of the numbers are each backend's."""
     weighs = frontend.scheduler in WEIGHING
     weights = [backend.weight if weighs else 1 for backend in backends]
     unit = gcd(*weights)
-    ends = list(accumulate(weight // unit for weight in weights))
-    begins = [0, *ends[:-1]]
-    spans = [
-        f"{begin}-{end - 1}" if end - begin > 1 else str(begin)
-        for begin, end in zip(begins, ends, strict=True)
-    ]
-    how = {
-        "rr": f"numgen inc mod {ends[-1]}",
-        "wrr": f"numgen inc mod {ends[-1]}",
-        "sh": f"jhash ip saddr mod {ends[-1]} seed {SEED:#x}",
-        "mh": f"jhash ip saddr . ip daddr . th sport . th dport mod {ends[-1]} seed {SEED:#x}",
-    }
-    return how.get(frontend.scheduler, f"numgen random mod {ends[-1]}"), spans
+    return [weight // unit for weight in weights]
 
 
-def _ways(spans: Iterable[str], targets: Iterable[str]) -> str:
-    listed = (f"{span} : {target}" for span, target in zip(spans, targets, strict=True))
-    return f"{{ {', '.join(listed)} }}"
+def _numbered(ways: list[int]) -> list[int]:
+    """Whose each number is, in order; [] where weights make too many of them to be listed."""
+    if sum(ways) > MOST_NUMBERS and max(ways) > 1:
+        return []
+    return [i for i, count in enumerate(ways) for _ in range(count)]
+
+
+def _spans(ways: list[int], marks: list[int]) -> Iterator[str]:
+    """The numbers of each backend as a range, and its mark."""
+    for end, count, mark in zip(accumulate(ways), ways, marks, strict=True):
+        yield f"{end - count}-{end - 1} : {mark}" if count > 1 else f"{end - 1} : {mark}"
 
 
 def _sets(plan: Plan, frontends: list[Frontend]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import astuple
 from typing import Any
 
 from pylb import _core
-from pylb.plan.tables import Delta, Frontend, FrontendKey, Peer, Plan
+from pylb.plan.tables import Backend, Delta, Frontend, FrontendKey, Peer, Plan
 from pylb.plan.virtual import is_virtual, machines
 
 _ffi, _lib = _core.ffi, _core.lib
@@ -213,6 +213,11 @@ class Packed:
         change.addresses = self.array("uint32_t", array("I", addresses.keys()))
         change.holders = self.array("uint32_t", array("I", addresses.values()))
         change.n_addresses = len(addresses)
+
+
+def pack_backends(backends: Iterable[Backend]) -> bytes:
+    """An array of ``struct pylb_backend``."""
+    return b"".join(_BACKEND.pack(b.address, b.port, b.weight, b.local) for b in backends)
 
 
 def pack_plan(plan: Plan, names: Names) -> Packed:
