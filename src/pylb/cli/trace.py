@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pylb.dataplane.base import FlowTuple, FlowView
     from pylb.plan.tables import Plan
 
-_PROTOCOLS = {"tcp": 6, "udp": 17}
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _END = re.compile(r"(?P<host>[^:]+)(:(?P<port>[0-9]{1,5}))?")
 _MASQUERADE = {"some": "for some backends", "": "-"}
 _POLICY = ("NODE_PORT", "LOAD_BALANCER", "EXTERNAL_IP")

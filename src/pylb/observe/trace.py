@@ -23,7 +23,7 @@ from pylb.dataplane.python.overlay import Peers
 from pylb.dataplane.python.tcp import SYN
 from pylb.observe import ipsets
 from pylb.plan.tables import Backend, Frontend, FrontendKey, Plan
-from pylb.wire import tcp, udp
+from pylb.wire import sctp, tcp, udp
 
 ANY_PORT = 49152
 """The source port of a trace that names none; no decision depends on it."""
@@ -79,7 +79,7 @@ class Trace:
 
 
 def explain(plan: Plan, original: FlowTuple) -> Trace:
-    """Trace a new TCP or UDP flow whose first packet comes to a node's TUN."""
+    """Trace a new TCP, UDP or SCTP flow whose first packet comes to a node's TUN."""
     client = client_of(plan, original.src)
     output = _first_packet(plan, original)
     frontend = plan.frontends.get(FrontendKey(original.dst, original.dport, original.protocol))
@@ -114,8 +114,11 @@ def _first_packet(plan: Plan, original: FlowTuple) -> Output:
         data = tcp.build(src, dst, sport, dport, 0, 0, SYN, 65535)
     elif protocol == udp.PROTOCOL:
         data = udp.build(src, dst, sport, dport)
+    elif protocol == sctp.PROTOCOL:
+        data = sctp.build(src, dst, sport, dport, 0, sctp.init(1))
     else:
-        raise ValueError(f"protocol: expected {tcp.PROTOCOL} or {udp.PROTOCOL}, got {protocol}")
+        known = f"{tcp.PROTOCOL}, {udp.PROTOCOL} or {sctp.PROTOCOL}"
+        raise ValueError(f"protocol: expected {known}, got {protocol}")
     return dataplane.process([Packet(NODE_TUN, data)], 0)
 
 

@@ -204,7 +204,7 @@ def test_a_backend_outside_the_cluster_is_on_no_node() -> None:
 
 
 def test_only_tcp_and_udp_are_traced() -> None:
-    with pytest.raises(ValueError, match="protocol: expected 6 or 17, got 1"):
+    with pytest.raises(ValueError, match="protocol: expected 6, 17 or 132, got 1"):
         explain(PLAN, to(POD_A, VIP, protocol=1))
 
 
@@ -236,3 +236,8 @@ def test_a_trace_as_json() -> None:
         "source": str(IPv4Address(TUNNEL)),
     }
     assert describe(explain(PLAN, to(POD_A, VIP, 81)))["reason"] == "no_such_frontend"
+
+
+def test_an_association_begins_with_an_init() -> None:
+    sctp = plan(frontend(VIP, 80, BOTH, 132))
+    assert len(explain(sctp, to(POD_A, VIP, protocol=132)).targets) == len(BOTH)
