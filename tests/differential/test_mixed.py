@@ -13,6 +13,7 @@ from pylb.plan.compile import apply, compile, update, validate
 from pylb.plan.tables import Frontend, FrontendKind, Others, Plan
 from pylb.policy import objects
 from pylb.policy.store import Store, change
+from pylb.wire import sctp
 from tests.differential.twins import Twins
 from tests.unit.dataplane import net
 
@@ -41,12 +42,14 @@ def loaded() -> Loaded:
 
 
 def asked(plan: Plan) -> list[Frontend]:
-    """Some frontends whose protocol the dataplanes balance."""
-    balanced = [f for f in plan.frontends.values() if f.key.protocol in (net.TCP, net.UDP)]
-    return balanced[::BEAT]
+    """Some of the frontends."""
+    return list(plan.frontends.values())[::BEAT]
 
 
 def ask(twins: Twins, of: Frontend, src: int, sport: int) -> Output:
+    if of.key.protocol == sctp.PROTOCOL:
+        init = sctp.build(src, of.key.address, sport, of.key.port, 0, sctp.init(7))
+        return twins.process(net.tun(init))
     make = net.syn if of.key.protocol == net.TCP else net.datagram
     return twins.process(net.tun(make(src, sport, of.key.address, of.key.port)))
 
