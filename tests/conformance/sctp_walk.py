@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from pylb.dataplane.base import DropReason
 from pylb.plan.tables import Plan, Timeouts
@@ -97,11 +97,8 @@ class Packet:
         return ipv4.build(*ends[:2], SCTP, bytes(body), flags_fragment=ipv4.DONT_FRAGMENT)
 
 
-@dataclass
 class Association(Walk):
     """The walk of `Walk`, with chunks for segments."""
-
-    packets: list[Packet] = field(default_factory=list)
 
     def plan(self) -> Plan:
         return replace(plan(SCTP), timeouts=TIMEOUTS)

@@ -147,7 +147,7 @@ def _side(name: str, dataplane: str) -> Side:
 
 @pytest.fixture(scope="package", params=["native", "python"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    names = {drawn("ptpo"): request.param, drawn("ptpk"): "kernel"}
+    names = {drawn("scto"): request.param, drawn("sctk"): "kernel"}
     sides: list[Side] = []
     try:
         for name, dataplane in names.items():
