@@ -147,7 +147,7 @@ def _side(name: str, dataplane: str) -> Side:
 
 @pytest.fixture(scope="package", params=["native", "python"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    names = {drawn("scto"): request.param, drawn("sctk"): "kernel"}
+    names = {drawn("ptpo"): request.param, drawn("ptpk"): "kernel"}
     sides: list[Side] = []
     try:
         for name, dataplane in names.items():
