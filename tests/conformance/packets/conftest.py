@@ -26,6 +26,10 @@ from tests.names import drawn
 
 MANIFEST = Path(__file__).with_name("cluster.yaml")
 PLACES = ("a", "b", "c", "client", "internet")
+QUIET = 0.3
+"""Seconds without a packet after which no more is awaited."""
+DEADLINE = 10.0
+"""Seconds for one that must come."""
 _TO_US = 0
 """PACKET_HOST: neither what we sent nor multicast."""
 
@@ -61,10 +65,10 @@ class End:
     def send(self, packet: bytes) -> None:
         self.sender.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
 
-    def hear(self, wait: float) -> list[bytes]:
-        """What comes in until nothing has for ``wait`` seconds."""
-        heard = []
-        while select.select([self.listener], [], [], wait)[0]:
+    def hear(self, wait: float, first: float = 0) -> list[bytes]:
+        """What comes in until nothing has for ``wait`` seconds; what is to come, for ``first``."""
+        heard: list[bytes] = []
+        while select.select([self.listener], [], [], wait if heard else max(wait, first))[0]:
             data, address = self.listener.recvfrom(65536)
             if address[2] == _TO_US and address[0] != "lo":
                 heard.append(data)
@@ -82,20 +86,23 @@ class Side:
     lab: str
     ends: dict[str, End]
 
-    def through(self, sender: str, packet: bytes, receiver: str, wait: float = 0.3) -> list[bytes]:
-        """Send a packet; gives what the receiver then hears."""
-        for end in self.ends.values():
-            end.hear(0)
-        self.ends[sender].send(packet)
-        return self.ends[receiver].hear(wait)
+    def through(self, sender: str, packet: bytes, receiver: str) -> list[bytes]:
+        """Send a packet; gives what the receiver then hears, which is something."""
+        return self.burst(sender, [packet], receiver)
 
-    def burst(self, sender: str, packets: list[bytes], receiver: str) -> list[bytes]:
+    def swallowed(self, sender: str, packet: bytes, receiver: str) -> bool:
+        """Send a packet; the receiver hears nothing."""
+        return not self.burst(sender, [packet], receiver, first=0)
+
+    def burst(
+        self, sender: str, packets: list[bytes], receiver: str, first: float = DEADLINE
+    ) -> list[bytes]:
         """Send several packets; gives what the receiver hears, sorted."""
         for end in self.ends.values():
             end.hear(0)
         for packet in packets:
             self.ends[sender].send(packet)
-        return sorted(self.ends[receiver].hear(0.3))
+        return sorted(self.ends[receiver].hear(QUIET, first))
 
     def flows(self, node: str) -> list[FlowView]:
         answer = Client(LabPaths(self.lab).node(node).api).get("/conntrack")
