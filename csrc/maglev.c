@@ -115,14 +115,26 @@ int pylb_maglev(const struct pylb_backend *backends, uint32_t count, uint32_t si
 }
 
 /**
- * maglev_build() - A table
+ * hash_backends() - Hash what a table is made of
+ * @backends:	Backends
+ * @count:	Their number
+ *
+ * Return: 64-bit hash
+ */
+static uint64_t hash_backends(const struct pylb_backend *backends, uint32_t count)
+{
+	return pylb_siphash(public_key, (const uint8_t *)backends, count * sizeof(*backends));
+}
+
+/**
+ * build() - A table
  * @backends:	Backends, each with a weight of 1 or more
  * @count:	Their number, 1 to 65535
  * @size:	Slots, a prime
  *
  * Return: the table with one user, NULL if there is no memory
  */
-struct maglev *maglev_build(const struct pylb_backend *backends, uint32_t count, uint32_t size)
+static struct maglev *build(const struct pylb_backend *backends, uint32_t count, uint32_t size)
 {
 	struct maglev *m = malloc(sizeof(*m) + size * sizeof(m->slots[0]));
 
@@ -130,10 +142,14 @@ struct maglev *maglev_build(const struct pylb_backend *backends, uint32_t count,
 		return NULL;
 	m->users = 1;
 	m->size = size;
-	if (pylb_maglev(backends, count, size, m->slots)) {
-		free(m);
+	m->key = hash_backends(backends, count);
+	m->count = count;
+	m->backends = malloc(count * sizeof(*backends));
+	if (!m->backends || pylb_maglev(backends, count, size, m->slots)) {
+		maglev_release(m);
 		return NULL;
 	}
+	memcpy(m->backends, backends, count * sizeof(*backends));
 	return m;
 }
 
@@ -143,6 +159,85 @@ struct maglev *maglev_build(const struct pylb_backend *backends, uint32_t count,
  */
 void maglev_release(struct maglev *m)
 {
-	if (m && !--m->users)
+	if (m && !--m->users) {
+		free(m->backends);
 		free(m);
+	}
+}
+
+/**
+ * shelf_init() - Begin without tables
+ * @s:		Shelf
+ * @most:	How many tables it is to hold
+ *
+ * Return: false if there is no memory
+ */
+bool shelf_init(struct shelf *s, size_t most)
+{
+	size_t places = 2;
+
+	while (places < 2 * most)
+		places *= 2;
+	s->mask = (uint32_t)(places - 1);
+	s->places = calloc(places, sizeof(*s->places));
+	return s->places;
+}
+
+/**
+ * shelf_end() - Let go of all tables
+ * @s:	Shelf
+ */
+void shelf_end(struct shelf *s)
+{
+	for (size_t i = 0; s->places && i <= s->mask; i++)
+		maglev_release(s->places[i]);
+	free(s->places);
+}
+
+/**
+ * shelf_put() - Put a table on the shelf, unless it is there
+ * @s:	Shelf with room for it
+ * @m:	Table, or NULL
+ */
+void shelf_put(struct shelf *s, struct maglev *m)
+{
+	uint32_t at;
+
+	if (!m)
+		return;
+	at = (uint32_t)m->key & s->mask;
+	while (s->places[at] && s->places[at] != m)
+		at = (at + 1) & s->mask;
+	if (s->places[at])
+		return;
+	m->users++;
+	s->places[at] = m;
+}
+
+/**
+ * shelf_take() - The table for some backends, made if it is not there
+ * @s:		Shelf with room for it
+ * @backends:	Backends, each with a weight of 1 or more
+ * @count:	Their number, 1 to 65535
+ * @size:	Slots, a prime
+ *
+ * Return: the table, with a user that is to be released; NULL if there is no memory
+ */
+struct maglev *shelf_take(struct shelf *s, const struct pylb_backend *backends, uint32_t count,
+			  uint32_t size)
+{
+	uint64_t key = hash_backends(backends, count);
+	struct maglev *m;
+
+	for (uint32_t at = (uint32_t)key & s->mask; s->places[at]; at = (at + 1) & s->mask) {
+		m = s->places[at];
+		if (m->key == key && m->size == size && m->count == count &&
+		    !memcmp(m->backends, backends, count * sizeof(*backends))) {
+			m->users++;
+			return m;
+		}
+	}
+	m = build(backends, count, size);
+	shelf_put(s, m);
+	return m;
 }

@@ -249,74 +249,17 @@ static void add_frontend(struct pylb_plan *plan, const struct given *given, stru
 }
 
 /**
- * same_backends() - Are these the backends that a frontend's table was made of?
- * @plan:	Plan of @f
- * @f:		Frontend
- * @which:	0: the active ones; 1: the others
- * @backends:	Backends
- * @count:	Their number
- *
- * Return: true if so
- */
-static bool same_backends(const struct pylb_plan *plan, const struct frontend *f, int which,
-			  const struct pylb_backend *backends, uint32_t count)
-{
-	const struct pylb_backend *own = plan_backends(plan, f) + (which ? f->key.backends : 0);
-
-	if (!f->tables[which] || count != (which ? f->key.other : f->key.backends))
-		return false;
-	for (uint32_t i = 0; i < count; i++) {
-		if (own[i].address != backends[i].address || own[i].port != backends[i].port ||
-		    own[i].weight != backends[i].weight)
-			return false;
-	}
-	return true;
-}
-
-/**
- * find_table() - A Maglev table for some backends, made if nobody near has it
- * @plan:	Plan in the making: the frontend set last is likely of the same Service
- * @base:	What it follows, or NULL
- * @before:	The frontend that is replaced, of @base, or NULL
- * @backends:	Backends, at least one
- * @count:	Their number
- *
- * Return: the table, with a user that is to be released; NULL if there is no memory
- */
-static struct maglev *find_table(const struct pylb_plan *plan, const struct pylb_plan *base,
-				 const struct frontend *before,
-				 const struct pylb_backend *backends, uint32_t count)
-{
-	struct maglev *found = NULL;
-
-	for (int which = 0; which < 2; which++) {
-		if (before && same_backends(base, before, which, backends, count))
-			found = before->tables[which];
-		if (plan->n_frontends) {
-			const struct frontend *last = &plan->frontends[plan->n_frontends - 1];
-
-			if (same_backends(plan, last, which, backends, count))
-				found = last->tables[which];
-		}
-	}
-	if (!found || found->size != plan->node.maglev_size)
-		return maglev_build(backends, count, plan->node.maglev_size);
-	found->users++;
-	return found;
-}
-
-/**
  * set_frontend() - Give a plan a frontend of the change
  * @plan:	Plan in the making
  * @given:	The frontend, without turn and tables
  * @used:	See add_frontend()
- * @base:	What the plan follows, or NULL
- * @before:	The frontend of @base that it takes the place of, or NULL
+ * @shelf:	Maglev's tables, if the change asks for any
+ * @before:	The frontend of the base that it takes the place of, or NULL
  *
  * Return: false if there is no memory
  */
 static bool set_frontend(struct pylb_plan *plan, struct given *given, struct used *used,
-			 const struct pylb_plan *base, const struct frontend *before)
+			 struct shelf *shelf, const struct frontend *before)
 {
 	const struct pylb_frontend *key = given->key;
 	bool turns = key->scheduler == PYLB_ROUND_ROBIN ||
@@ -335,7 +278,7 @@ static bool set_frontend(struct pylb_plan *plan, struct given *given, struct use
 
 		if (!count)
 			continue;
-		given->tables[which] = find_table(plan, base, before, first, count);
+		given->tables[which] = shelf_take(shelf, first, count, plan->node.maglev_size);
 		ok = ok && given->tables[which];
 	}
 	if (ok)
@@ -418,6 +361,32 @@ static bool room_for_frontends(struct pylb_plan *plan, const struct pylb_plan *k
 }
 
 /**
+ * fill_shelf() - Lay out the Maglev tables of the base, if the change asks for any
+ * @shelf:	Out
+ * @base:	What a plan in the making follows, or NULL
+ * @change:	What changes
+ *
+ * Return: false if there is no memory
+ */
+static bool fill_shelf(struct shelf *shelf, const struct pylb_plan *base,
+		       const struct pylb_change *change)
+{
+	size_t asked = 0, had = base ? base->n_frontends : 0;
+
+	for (size_t i = 0; i < change->n_frontends; i++)
+		asked += change->frontends[i].scheduler == PYLB_MAGLEV;
+	if (!asked)
+		return true;
+	if (!shelf_init(shelf, 2 * (had + asked)))
+		return false;
+	for (size_t i = 0; i < had; i++) {
+		shelf_put(shelf, base->frontends[i].tables[0]);
+		shelf_put(shelf, base->frontends[i].tables[1]);
+	}
+	return true;
+}
+
+/**
  * make_frontends() - Give a plan its frontends
  * @plan:	Plan in the making
  * @base:	What it follows, or NULL
@@ -432,9 +401,12 @@ static bool make_frontends(struct pylb_plan *plan, const struct pylb_plan *base,
 			   uint8_t *fates)
 {
 	struct used used = { 0, 0 };
+	struct shelf shelf = { NULL, 0 };
+	bool ok;
 
 	decide_fates(kept, change, fates);
-	if (!room_for_frontends(plan, kept, change, fates))
+	ok = room_for_frontends(plan, kept, change, fates) && fill_shelf(&shelf, base, change);
+	if (!ok)
 		return false;
 	for (uint32_t i = 0; kept && i < kept->n_frontends; i++) {
 		const struct frontend *f = &kept->frontends[i];
@@ -450,7 +422,7 @@ static bool make_frontends(struct pylb_plan *plan, const struct pylb_plan *base,
 		if (fates[i] == STAYS)
 			add_frontend(plan, &given, &used);
 	}
-	for (size_t i = 0; i < change->n_frontends; i++) {
+	for (size_t i = 0; ok && i < change->n_frontends; i++) {
 		const struct pylb_frontend *f = &change->frontends[i];
 		const struct frontend *before = NULL;
 		struct given given;
@@ -464,10 +436,10 @@ static bool make_frontends(struct pylb_plan *plan, const struct pylb_plan *base,
 			.backends = change->backends + f->first,
 			.sources = change->sources + f->first_source,
 		};
-		if (!set_frontend(plan, &given, &used, base, before))
-			return false;
+		ok = set_frontend(plan, &given, &used, &shelf, before);
 	}
-	return true;
+	shelf_end(&shelf);
+	return ok;
 }
 
 /**

@@ -37,6 +37,8 @@ MAX_BODY = 64 << 20
 _READ = 1 << 16
 _LINGER = 2.0
 """Seconds that a client with a refused request has to finish sending."""
+_MOST, _PATIENCE = 32, 10.0
+"""Connections to a port, and seconds that each may last."""
 _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
 
@@ -151,13 +153,27 @@ def _match(pattern: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str] | 
 
 
 class _Serving:
-    """Serves ``handler`` to whoever connects; where, a subclass says."""
+    """Serves ``handler`` to whoever connects; where, a subclass says.
 
-    def __init__(self, handler: Handler, *, max_body: int = MAX_BODY) -> None:
+    Of more than ``most`` connections the oldest ends, and each within ``patience``
+    seconds: None where whoever may connect is trusted.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        max_body: int = MAX_BODY,
+        most: int | None = None,
+        patience: float | None = None,
+    ) -> None:
         self._handler = handler
         self._max_body = max_body
+        self._most = most
+        self._patience = patience
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        # The oldest first.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -171,9 +187,9 @@ class _Serving:
         if self._server is not None:
             self._server.close()
         mine = asyncio.current_task()
-        for task in self._tasks - self._answering - {mine}:
+        for task in self._tasks.keys() - self._answering - {mine}:
             task.cancel()
-        rest = self._tasks - {mine}
+        rest = self._tasks.keys() - {mine}
         if rest:
             _, late = await asyncio.wait(rest, timeout=grace)
             for task in late:
@@ -184,15 +200,18 @@ class _Serving:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self._tasks[task] = None
+        if self._most is not None and len(self._tasks) > self._most:
+            next(iter(self._tasks)).cancel()
         try:
-            await self._converse(_Exchange(reader, writer, self._max_body), task)
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the client went, or `close` ended the connection: nobody is left to tell
+            async with asyncio.timeout(self._patience):
+                await self._converse(_Exchange(reader, writer, self._max_body), task)
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            pass  # the client went, or its connection was ended: nobody is left to tell
         except Exception:
             log.exception("a control connection failed")
         finally:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
             self._answering.discard(task)
             writer.close()
 
@@ -256,8 +275,8 @@ class PortServer(_Serving):
     """Serves ``handler`` on a TCP port of an IPv4 address of this network namespace."""
 
     def __init__(self, address: str, port: int, handler: Handler) -> None:
-        # Nobody who may connect here has anything to send.
-        super().__init__(handler, max_body=1 << 16)
+        # Anybody may connect here, and has nothing to send: the daemon's descriptors are few.
+        super().__init__(handler, max_body=1 << 16, most=_MOST, patience=_PATIENCE)
         self.address = address
         self.port = port
 
@@ -314,6 +333,8 @@ class _Exchange:
             return None
         method = event.method.decode("ascii")
         self._head = method == "HEAD"
+        if method == "CONNECT":
+            raise HttpError(405, "this is no proxy")
         try:
             target = urlsplit(event.target.decode("ascii"))
         except ValueError as error:

@@ -162,7 +162,12 @@ class Wiring:
                 router.route("replace", dst=f"{address}/32", multipath=hops)
         for address, gateways in old.items():
             if gateways and not new.get(address):
-                router.route("del", dst=f"{address}/32")
+                try:
+                    router.route("del", dst=f"{address}/32")
+                except NetlinkError as error:
+                    # Gone already: whoever looks around in the router may also have tidied up.
+                    if error.code != errno.ESRCH:
+                        raise
 
     def client(self) -> None:
         """The client: a host of the underlay that knows nothing of the cluster."""

@@ -28,6 +28,8 @@ log = Log(__name__)
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 METRICS_PORT = 10249
 HEALTH_PORT = 10256
+_GRACE = 0.2
+"""Seconds that a request under way gets when its port closes."""
 _NOSNIFF = {"x-content-type-options": "nosniff"}
 
 
@@ -48,7 +50,7 @@ def checks(policy: Policy, node: str) -> dict[int, Check]:
                 endpoint.address
                 for each in policy.slices.get(key, ())
                 for endpoint in each.endpoints
-                if endpoint.ready and endpoint.address in pods
+                if endpoint.ready and endpoint.weight and endpoint.address in pods
             }
             found[service.health_check_node_port] = Check(key, len(local))
     return found
@@ -112,7 +114,8 @@ class Health:
         if committed is not None:
             self._checks = checks(committed.store.policy, self._node.desired.node)
         for port in self._servers.keys() - self._checks.keys():
-            await self._servers.pop(port).close()
+            # Not for long: whoever applies the policy waits.
+            await self._servers.pop(port).close(grace=_GRACE)
         for port in sorted(self._checks.keys() - self._servers.keys()):
             server = PortServer(EVERYWHERE, port, self._checked(port))
             service = "/".join(self._checks[port].service)
@@ -124,7 +127,7 @@ class Health:
         servers = [*self._fixed, *self._servers.values()]
         self._fixed, self._servers = [], {}
         for server in servers:
-            await server.close(grace=0.2)
+            await server.close(grace=_GRACE)
 
     def _checked(self, port: int) -> Callable[[Request], Awaitable[Response]]:
         async def handler(request: Request) -> Response:

@@ -7,7 +7,7 @@ the files.  Sticky: who has something keeps it as long as it may have it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -127,10 +127,14 @@ def address_services(
     nodes: Mapping[str, Node],
     previous: Mapping[Key, Service],
     pools: Mapping[str, AddressPool],
+    redirected: Collection[IPv4Address],
     problems: list[Problem],
     warnings: list[str],
 ) -> dict[Key, Service]:
-    """Give every Service its cluster IP, node ports and LoadBalancer address."""
+    """Give every Service its cluster IP, node ports and LoadBalancer address.
+
+    No pool gives out an address that is ``redirected``; who has it keeps it.
+    """
     addressed = {key: service for key, (_, service) in sorted(services.items())}
     taken: set[IPv4Address] = {s.cluster_ip for s in addressed.values() if s.cluster_ip}
     waiting = [key for key, s in addressed.items() if s.cluster_ip == UNASSIGNED]
@@ -157,7 +161,7 @@ def address_services(
     machines = {lab.router_ip, lab.client_ip, *(host.ip for host in lab.outside)}
     machines |= {lab.underlay.network_address, lab.underlay.broadcast_address}
     machines |= {node.internal_ip for node in nodes.values()}
-    _give_balancer_addresses(addressed, services, previous, pools, machines, warnings)
+    _give_balancer_addresses(addressed, services, previous, pools, machines, redirected, warnings)
     return addressed
 
 
@@ -249,6 +253,7 @@ def _give_balancer_addresses(
     previous: Mapping[Key, Service],
     pools: Mapping[str, AddressPool],
     machines: set[IPv4Address],
+    redirected: Collection[IPv4Address],
     warnings: list[str],
 ) -> None:
     """An address from a pool for each load balancer that was not given one.
@@ -268,6 +273,7 @@ def _give_balancer_addresses(
         if kept:
             addressed[key] = replace(addressed[key], load_balancer_ips=kept[:1])
             taken.add(kept[0])
+    taken |= set(redirected)
     free = {name: pool.addresses() for name, pool in pools.items()}
     for key, fitting in wanting.items():
         if addressed[key].load_balancer_ips:

@@ -71,7 +71,12 @@ def build(
     before = previous.policy.services if previous else {}
     warnings: list[str] = []
     pools = _pools(objects, lab_raw, lab, plain_nodes, problems)
-    services = address_services(raw_services, lab, plain_nodes, before, pools, problems, warnings)
+    models = [model for each in objects.values() for model in each.models]
+    redirects_of = (m.redirect.address for m in models if isinstance(m, RedirectPolicy))
+    redirected = {address for address in redirects_of if address is not None}
+    services = address_services(
+        raw_services, lab, plain_nodes, before, pools, redirected, problems, warnings
+    )
     service_raws = {key: raw for key, (raw, _) in raw_services.items()}
     problems += validate.check_pods(pods, sources, plain_nodes, lab)
     problems += validate.check_services(services, service_raws, lab, plain_nodes)

@@ -79,14 +79,14 @@ def takers(
 ) -> tuple[str, ...]:
     """The nodes that may take packets to the Service's addresses outside the cluster.
 
-    All, or with policy Local those that have a ready endpoint: what a load
-    balancer learns from the health check port.
+    All, or with policy Local those that have a ready endpoint that takes new flows:
+    what a load balancer learns from the health check port.
     """
     if not service.reached_from_outside:
         return ()
     if service.external_traffic_policy is TrafficPolicy.CLUSTER:
         return tuple(sorted(nodes))
-    ready = {e.address for each in slices for e in each.endpoints if e.ready}
+    ready = {e.address for each in slices for e in each.endpoints if e.ready and e.weight}
     return tuple(
         name for name, node in sorted(nodes.items()) if any(a in node.pod_cidr for a in ready)
     )

@@ -159,6 +159,7 @@ def test_big_bodies_pass_and_too_big_ones_are_refused(run: Any, tmp_path: Path) 
         (b"GARBAGE\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n", 405),
         (b"GET //[ HTTP/1.1\r\nhost: x\r\n\r\n", 400),
         (b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n{x}", 400),
         (b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", 400),

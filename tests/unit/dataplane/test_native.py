@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import re
+import resource
 import weakref
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,18 @@ from pylb.dataplane.native.loading import SLACK, Names
 from pylb.dataplane.python import sctp, tcp
 from pylb.dataplane.python.datapath import PythonDataplane
 from pylb.observe.protocols import SCTP_STATES, TCP_STATES
-from pylb.plan.tables import FrontendKind, Timeouts
-from tests.unit.dataplane.net import POD_A, POD_B, SECOND, datagram, plan, tun
+from pylb.plan.tables import Backend, Delta, FrontendKind, Plan, Timeouts
+from tests.unit.dataplane.net import (
+    POD_A,
+    POD_B,
+    POD_REMOTE,
+    SECOND,
+    VIP,
+    datagram,
+    frontend,
+    plan,
+    tun,
+)
 
 pytestmark = pytest.mark.python_only
 
@@ -148,3 +159,25 @@ class TestNames:
 def test_states_are_told_by_the_kernels_names() -> None:
     assert tuple(state.name for state in tcp.State) == TCP_STATES
     assert tuple(state.name for state in sctp.State) == SCTP_STATES
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+def test_services_with_the_same_backends_share_a_maglev_table() -> None:
+    """As `pylb.plan.validate` counts them: whatever lies between them, and when they change."""
+    sets = [[Backend(POD_REMOTE + i, 8080) for i in range(n)] for n in (2, 3)]
+
+    def made(which: int) -> Plan:
+        found = [frontend(VIP + i, 80, sets[(i + which) % 2], scheduler="mh") for i in range(1000)]
+        return replace(plan(), frontends={f.key: f for f in found}, services={})
+
+    dataplane = NativeDataplane(bytes(16), 64)
+    before = resident()
+    dataplane.load(made(0), 0)
+    dataplane.load(made(1), 0)
+    dataplane.change(Delta(frontends=made(0).frontends), 0)
+    assert resident() - before < 32 << 20

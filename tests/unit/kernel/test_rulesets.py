@@ -67,7 +67,17 @@ def test_round_robin_counts_and_node_ports_are_marked() -> None:
     assert rule == f"meta mark set numgen inc mod 1 offset {nft.MASQUERADE} goto translate"
     local = nft.ruleset(plan(port._replace(local_only=True)))
     [_, rule] = rules(local, "local-192.168.7.1/tcp/30080-default/web")
-    assert rule == "meta mark set numgen inc mod 1 goto translate"
+    assert rule == f"meta mark set numgen inc mod 1 offset {nft.KEEP} goto translate"
+
+
+def test_an_address_with_a_redirected_port_keeps_sources_at_its_other_ports() -> None:
+    """Policy Local's clients have their own source, whoever else has the address."""
+    local = served("192.0.2.1", 80, FrontendKind.LOAD_BALANCER)._replace(local_only=True)
+    text = nft.ruleset(plan(local, served("192.0.2.1", 9999, FrontendKind.LOCAL_REDIRECT)))
+    assert f"192.0.2.1 . tcp . 80 . {nft.KEEP} : 10.244.2.2 . 8080" in text
+    assert "192.0.2.1 . tcp . 9999 . 0 : 10.244.2.2 . 8080" in text
+    [rule] = [each for each in rules(text, "balanced") if "@cluster-ips" in each]
+    assert f"meta mark & {nft.KEEP:#x} == 0 ct original ip daddr @cluster-ips" in rule
 
 
 def test_no_endpoint_is_a_reject_no_local_one_a_drop() -> None:
@@ -146,12 +156,12 @@ BALANCER = served("203.0.113.9", 80, FrontendKind.LOAD_BALANCER)._replace(
 
 
 def test_policy_local_is_for_outside_alone() -> None:
-    text = nft.ruleset(plan(BALANCER))
+    text, other = nft.ruleset(plan(BALANCER)), nft.KEEP | nft.OTHER
     assert rules(text, "local-203.0.113.9/tcp/80-default/web")[1:] == [
-        f"ip saddr @inside meta mark set numgen random mod 2 offset {nft.OTHER} goto translate",
-        "meta mark set numgen random mod 1 goto translate",
+        f"ip saddr @inside meta mark set numgen random mod 2 offset {other} goto translate",
+        f"meta mark set numgen random mod 1 offset {nft.KEEP} goto translate",
     ]
-    assert f"203.0.113.9 . tcp . 80 . {nft.OTHER + 1} : 10.244.2.2 . 8080" in text
+    assert f"203.0.113.9 . tcp . 80 . {other + 1} : 10.244.2.2 . 8080" in text
     nobody = BALANCER._replace(active=(), elsewhere=True)
     text = nft.ruleset(plan(nobody))
     assert len(rules(text, "local-203.0.113.9/tcp/80-default/web")) == 2

@@ -18,7 +18,7 @@ from pylb.node import health
 from pylb.node.health import Check, Health, answer, checks
 from pylb.policy.objects import from_bodies
 from pylb.policy.store import Store
-from tests.unit.node.cluster import Body, cluster, endpoints, service
+from tests.unit.node.cluster import Body, cluster, endpoints, pod, service
 from tests.unit.node.test_api import HOST_GW, Daemon
 
 
@@ -56,6 +56,19 @@ def test_ready_endpoints_of_the_node_are_counted_once() -> None:
     policy = Store.empty().apply(from_bodies(bodies)).policy
     assert checks(policy, "node1") == {30001: Check(("default", "web"), 2)}
     assert checks(policy, "node2") == {30001: Check(("default", "web"), 1)}
+
+
+def test_endpoints_that_take_nothing_new_are_not_counted() -> None:
+    """A node with such ones alone drops what a load balancer would send it."""
+    asked = local(30001)
+    asked["spec"]["selector"] = {"app": "web"}
+    pods = [pod("a", "node1", "10.244.1.5"), pod("b", "node2", "10.244.2.5")]
+    for each, weight in zip(pods, ("0", "1"), strict=True):
+        each["metadata"] |= {"labels": {"app": "web"}, "annotations": {"pylb.io/weight": weight}}
+    policy = Store.empty().apply(from_bodies(cluster(asked, *pods))).policy
+    assert checks(policy, "node1") == {30001: Check(("default", "web"), 0)}
+    assert checks(policy, "node2") == {30001: Check(("default", "web"), 1)}
+    assert policy.takers == {("default", "web"): ("node2",)}
 
 
 @pytest.mark.parametrize(
@@ -156,5 +169,24 @@ def test_a_port_that_is_taken_is_tried_again(serving: Callable[[Any], None]) -> 
             await commit(daemon, 1, local(port), endpoints("web", "10.244.1.5"))
         await commit(daemon, 2, local(port), endpoints("web", "10.244.1.5", "10.244.1.6"))
         assert await ask(port, "/healthz") == (200, "2 Service Endpoints found\n")
+
+    serving(test)
+
+
+def test_clients_that_only_connect_take_no_more_than_their_share(
+    serving: Callable[[Any], None],
+) -> None:
+    """Whoever reaches the node reaches these ports; the daemon needs its descriptors."""
+
+    async def test(daemon: Daemon) -> None:
+        idle = [await asyncio.open_connection("127.0.0.1", health.HEALTH_PORT) for _ in range(100)]
+        assert (await ask(health.HEALTH_PORT, "/livez"))[0] == 503
+        ended = 0
+        for reader, _ in idle[:60]:
+            async with asyncio.timeout(5):
+                ended += await reader.read() == b""
+        assert ended == 60
+        for _, writer in idle:
+            writer.close()
 
     serving(test)

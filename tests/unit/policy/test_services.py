@@ -107,6 +107,29 @@ def test_a_pool_of_the_whole_underlay_gives_out_what_no_machine_has(tmp_path: Pa
     assert found == {f"192.168.50.{i}" for i in (*range(2, 11), 13)}, "nodes have .11 and .12"
 
 
+def test_a_pool_does_not_give_out_what_is_redirected(tmp_path: Path) -> None:
+    """Elsewhere there is room; but whoever has the address keeps it."""
+    balancer, pools = service(**BALANCER), pool("p", "192.0.2.1-192.0.2.5")
+    at: Body = {"ip": "192.0.2.1", "toPorts": [{"port": "9999", "protocol": "TCP"}]}
+    redirect = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumLocalRedirectPolicy",
+        "metadata": {"name": "r"},
+        "spec": {
+            "redirectFrontend": {"addressMatcher": at},
+            "redirectBackend": {
+                "localEndpointSelector": {"matchLabels": {"app": "web"}},
+                "toPorts": [{"port": "8080", "protocol": "TCP"}],
+            },
+        },
+    }
+    found = with_these(tmp_path, pools, balancer)
+    assert addresses(found) == ["192.0.2.1"]
+    assert addresses(found.apply(from_bodies([redirect]))) == ["192.0.2.1"]
+    at["toPorts"] = [{"port": "80", "protocol": "TCP"}]
+    assert addresses(with_these(tmp_path, pools, balancer, redirect)) == ["192.0.2.2"]
+
+
 def test_which_pool_a_service_is_given_an_address_from(tmp_path: Path) -> None:
     given = with_these(
         tmp_path,

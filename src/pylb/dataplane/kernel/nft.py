@@ -14,10 +14,11 @@ the kernel looks through every anonymous map for each new one, and through a who
 map for every rule that uses it, so that 10 000 Services took 27 s to load that
 way and take one second this way.  What a packet costs is the same.
 
-Marks: the number that was thrown, plus `MASQUERADE` where the source is not to be kept,
-plus `OTHER` where it is one of `Frontend.other`.  An endpoint that weighs more has
-several numbers.  With affinity the map dice turns the number into one of the endpoint's
-own (`pylb.dataplane.kernel.affinity`).  Both functions are pure and give one transaction
+Marks: the number that was thrown, plus `MASQUERADE` where the source is not to be kept
+or `KEEP` where it is, also that of who is no pod, plus `OTHER` where it is one of
+`Frontend.other`.  An endpoint that weighs more has several numbers.  With affinity the
+map dice turns the number into one of the endpoint's own
+(`pylb.dataplane.kernel.affinity`).  Both functions are pure and give one transaction
 for ``nft -f``.
 """
 
@@ -53,6 +54,8 @@ MASQUERADE = 0x10000
 """The mark's bit for "not with its own source"; the bits below it are an index."""
 OTHER = 0x20000
 """The mark's bit for an index into what `Frontend.other` chooses from."""
+KEEP = 0x40000
+"""The mark's bit for "with its own source", of a frontend with policy Local."""
 
 MOST_NUMBERS = 256
 """Numbers that one choice may have in the shared maps; beyond it a rule has a map of its own."""
@@ -174,9 +177,16 @@ def _key(key: FrontendKey) -> str:
 
 def _choices(frontend: Frontend) -> list[tuple[int, tuple[int, ...]]]:
     """What a frontend's clients may get, and where the marks of each begin."""
-    active = MASQUERADE if masquerades_all(frontend) else 0
+    active = _bits(frontend)
     found = [(active, frontend.active), (active | OTHER, frontend.other)]
     return [(offset, indices) for offset, indices in found if indices]
+
+
+def _bits(frontend: Frontend) -> int:
+    """What all of a frontend's marks say of the source; 0: pods keep theirs, and no others."""
+    if masquerades_all(frontend):
+        return MASQUERADE
+    return KEEP if frontend.local_only else 0
 
 
 def _chain(frontend: Frontend) -> str:
@@ -220,7 +230,7 @@ def _dice(frontend: Frontend, extra: int, indices: tuple[int, ...], match: str) 
     """An endpoint's index into the mark, for what ``match`` matches; none without endpoints."""
     if not indices:
         return []
-    offset = extra | (MASQUERADE if masquerades_all(frontend) else 0)
+    offset = extra | _bits(frontend)
     backends = chosen(frontend, indices)
     ways = _ways(frontend, backends)
     dice = _throw(frontend.scheduler, sum(ways))
@@ -437,7 +447,8 @@ def _sources(plan: Plan, options: Options) -> Iterator[tuple[str, list[str]]]:
             f"{own} ip daddr @peer-pods {tunnel}",
             f"{own} {node}",
             f"ip saddr . ip daddr @hairpin {tunnel}",
-            f"ip saddr != {pods} ct original ip daddr @cluster-ips meta mark set {MASQUERADE:#x}",
+            f"ip saddr != {pods} meta mark & {KEEP:#x} == 0 "
+            f"ct original ip daddr @cluster-ips meta mark set {MASQUERADE:#x}",
             f"meta mark & {MASQUERADE:#x} == 0 return",
             f"ip daddr @peer-pods {tunnel}",
             *([f"ip daddr != {pods} ip saddr {pods} return"] if plan.masquerade else []),

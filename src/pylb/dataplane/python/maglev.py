@@ -21,6 +21,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
+from heapq import heapreplace
 
 from pylb.plan.tables import Backend
 from pylb.wire.hash import siphash
@@ -47,20 +48,17 @@ def build(backends: Sequence[Backend], size: int) -> array[int]:
     largest = max(weights)
     due = [0] * len(weights)
     table = array("H", [_FREE]) * size
-    left, turn = size, 0
-    while True:
-        turn += 1
-        for i, weight in enumerate(weights):
-            if turn * weight < due[i]:
-                continue
-            due[i] += largest
-            slot, skip = nexts[i], skips[i]
-            while table[slot] != _FREE:
-                slot += skip
-                if slot >= size:
-                    slot -= size
-            table[slot] = i
-            nexts[i] = slot
-            left -= 1
-            if not left:
-                return table
+    # Whose turn is next: (round, backend).
+    turns = [(1, i) for i in range(len(weights))]
+    for _ in range(size):
+        turn, i = turns[0]
+        slot, skip = nexts[i], skips[i]
+        while table[slot] != _FREE:
+            slot += skip
+            if slot >= size:
+                slot -= size
+        table[slot] = i
+        nexts[i] = slot
+        due[i] += largest
+        heapreplace(turns, (max(turn + 1, -(-due[i] // weights[i])), i))
+    return table
