@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
+from pylb.policy.assign import NODE_PORTS
 from pylb.policy.fields import METADATA, UNASSIGNED, Reader, is_dns_subdomain, metadata, show
 from pylb.policy.model import (
     Protocol,
@@ -144,9 +145,9 @@ def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort
                 "expected a port number, or a name of at most 15 of a-z, 0-9 and - with a "
                 f"letter in it, got {show(target)}",
             )
-    elif target is not None:
+    elif target is not None and not _is_zero(target):
         target_port = entry.port("targetPort")
-    node_port = entry.port("nodePort")
+    node_port = _node_port(entry, "nodePort")
     if node_port and not with_node_port:
         entry.wrong("nodePort", "may only be set for a Service of type NodePort or LoadBalancer")
     if port == _KUBELET and kind is ServiceType.LOAD_BALANCER:
@@ -154,6 +155,16 @@ def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort
     name = entry.name("name")
     entry.done("appProtocol")
     return ServicePort(port, protocol, name, target_port, node_port)
+
+
+def _is_zero(value: object) -> bool:
+    """Whether a port is left open: what Kubernetes' own types have where nothing is given."""
+    return value == 0 and not isinstance(value, bool)
+
+
+def _node_port(reader: Reader, key: str) -> int:
+    """A port of the nodes; 0 when absent, left open or wrong."""
+    return 0 if _is_zero(reader.raw(key)) else reader.number(key, *NODE_PORTS)
 
 
 def _check_ports(spec: Reader, ports: tuple[ServicePort, ...], *, needed: bool) -> None:
@@ -207,7 +218,7 @@ def _external_policy(spec: Reader, kind: ServiceType, reached: bool) -> tuple[Tr
         if kind is ServiceType.CLUSTER_IP:
             message += " without externalIPs"
         spec.wrong("externalTrafficPolicy", message)
-    health = spec.port("healthCheckNodePort")
+    health = _node_port(spec, "healthCheckNodePort")
     checked = kind is ServiceType.LOAD_BALANCER and policy is TrafficPolicy.LOCAL
     if health and not checked:
         spec.wrong(
