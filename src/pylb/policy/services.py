@@ -136,7 +136,7 @@ def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort
     protocol = read_protocol(entry)
     target = entry.raw("targetPort")
     target_port: int | str = port
-    if isinstance(target, str):
+    if isinstance(target, str) and target:
         target_port = target
         named = len(target) <= 15 and re.search("[a-z]", target) and "--" not in target
         if not named or not _SVC_NAME.fullmatch(target):
@@ -145,7 +145,7 @@ def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort
                 "expected a port number, or a name of at most 15 of a-z, 0-9 and - with a "
                 f"letter in it, got {show(target)}",
             )
-    elif target is not None and not _is_zero(target):
+    elif target not in (None, "") and not _is_zero(target):
         target_port = entry.port("targetPort")
     node_port = _node_port(entry, "nodePort")
     if node_port and not with_node_port:
@@ -213,7 +213,7 @@ def _usable(spec: Reader, at: str, address: IPv4Address) -> bool:
 def _external_policy(spec: Reader, kind: ServiceType, reached: bool) -> tuple[TrafficPolicy, int]:
     """``externalTrafficPolicy`` and ``healthCheckNodePort``, which goes with Local."""
     policy = TrafficPolicy(spec.choice("externalTrafficPolicy", ("Cluster", "Local"), "Cluster"))
-    if "externalTrafficPolicy" in spec and not reached:
+    if spec.raw("externalTrafficPolicy") not in (None, "") and not reached:
         message = f"may not be set for a Service of type {kind.value}"
         if kind is ServiceType.CLUSTER_IP:
             message += " without externalIPs"

@@ -591,6 +591,17 @@ def test_a_node_port_out_of_range_is_told_with_what_else_is_wrong(tmp_path: Path
     ]
 
 
+def test_what_is_empty_is_left_open(tmp_path: Path) -> None:
+    empty = dict.fromkeys(
+        ("type", "clusterIP", "loadBalancerIP", "externalTrafficPolicy", "sessionAffinity"), ""
+    )
+    port = {"port": 80, "targetPort": "", "protocol": "", "name": ""}
+    text = service(ports=[port], internalTrafficPolicy="", **empty)
+    made = store(GOOD, text, folder=tmp_path)
+    plain = store(GOOD, service(), folder=tmp_path)
+    assert made.policy.services["default", "s"] == plain.policy.services["default", "s"]
+
+
 def test_a_port_of_0_is_left_open(tmp_path: Path) -> None:
     text = service(type="NodePort", ports=[{"port": 80, "targetPort": 0, "nodePort": 0}])
     port = store(GOOD, text, folder=tmp_path).policy.services["default", "s"].ports[0]
