@@ -234,7 +234,10 @@ def _affinity(spec: Reader, kind: ServiceType) -> int:
     config = spec.under("sessionAffinityConfig")
     if not wanted:
         if "sessionAffinityConfig" in spec:
-            spec.wrong("sessionAffinityConfig", "may not be set with sessionAffinity None")
+            # Kubernetes' defaults take it out before its validation could forbid it.
+            message = "is not acted on: sessionAffinity is None"
+            spec.notes.warn(spec.at("sessionAffinityConfig"), message)
+            config.done("clientIP")
         return 0
     if kind is ServiceType.EXTERNAL_NAME:
         spec.wrong("sessionAffinity", "may not be ClientIP for a Service of type ExternalName")

@@ -149,11 +149,6 @@ BAD = {
         "spec.sessionAffinityConfig.clientIP.timeoutSeconds: "
         "expected a number from 1 to 86400, got 86401",
     ),
-    "an affinity timeout without affinity": (
-        service(sessionAffinityConfig={"clientIP": {"timeoutSeconds": 7}}),
-        "f1.yaml: document 1: Service default/s: spec.sessionAffinityConfig: "
-        "may not be set with sessionAffinity None",
-    ),
     "an unknown affinity": (
         service(sessionAffinity="Cookie"),
         "f1.yaml: document 1: Service default/s: spec.sessionAffinity: "
@@ -589,6 +584,14 @@ def test_a_node_port_out_of_range_is_told_with_what_else_is_wrong(tmp_path: Path
         "spec.ports[0].name: is required when a Service has several ports",
         "spec.ports[1].name: is required when a Service has several ports",
     ]
+
+
+def test_an_affinity_timeout_without_affinity_is_a_warning(tmp_path: Path) -> None:
+    text = service(sessionAffinityConfig={"clientIP": {"timeoutSeconds": 7}})
+    (warning,) = store(GOOD, text, folder=tmp_path).warnings
+    assert warning.endswith(
+        "Service default/s: spec.sessionAffinityConfig: is not acted on: sessionAffinity is None"
+    )
 
 
 def test_what_is_empty_is_left_open(tmp_path: Path) -> None:
