@@ -154,10 +154,10 @@ def _labelled(args: argparse.Namespace) -> list[dict[str, str]]:
 
 def _refs(args: argparse.Namespace) -> list[dict[str, str]]:
     pairs = [(args.kind, name) for name in args.names]
+    if any(("/" in name) != ("/" in args.kind) for name in args.names):
+        raise CliError("expected KIND/NAME everywhere or nowhere", status=2)
     if "/" in args.kind:
-        pairs = [tuple(word.split("/", 1)) for word in (args.kind, *args.names) if "/" in word]
-        if len(pairs) != 1 + len(args.names):
-            raise CliError("expected KIND/NAME everywhere or nowhere", status=2)
+        pairs = [tuple(word.split("/", 1)) for word in (args.kind, *args.names)]
     if not pairs:
         which = ", ".join(kind.plural for kind in spelled(args.kind))
         raise CliError(f"which of the {which}? expected a NAME", status=2)

@@ -99,6 +99,8 @@ def wanted(kind: str, names: Sequence[str]) -> list[tuple[Kind, list[str]]]:
     No names mean every object of the kind.  Raises `CliError` with status 2.
     """
     if "/" not in kind:
+        if any("/" in name for name in names):
+            raise CliError("expected KIND/NAME everywhere or nowhere", status=2)
         found = spelled(kind)
         if names and len(found) > 1:
             raise CliError("a NAME needs one KIND, or stands after it as KIND/NAME", status=2)

@@ -99,6 +99,9 @@ def _health_check(socket: str, service: str) -> dict[str, Any]:
 
 
 def _entry(f: Mapping[str, Any]) -> dict[str, Any]:
+    # Not those that a policy or a hint leaves to other nodes; a redirection's are its own pods.
+    redirected = f["kind"] == "LOCAL_REDIRECT"
+    chosen = set(f["active"]) if redirected else {*f["active"], *f.get("other", ())}
     return {
         "frontend": _socket(_ANY.get(f["address"], f["address"]), f["port"], f["protocol"]),
         "type": TYPES.get(f["kind"], f["kind"]),
@@ -109,8 +112,7 @@ def _entry(f: Mapping[str, Any]) -> dict[str, Any]:
                 "state": _STATES.get(b["state"], b["state"]),
             }
             for index, b in enumerate(f["backends"])
-            # Only a redirection leaves out backends that it does not redirect to.
-            if f["kind"] != "LOCAL_REDIRECT" or index in f["active"]
+            if index in chosen or (b["state"] == "DRAINING" and not redirected)
         ],
     }
 

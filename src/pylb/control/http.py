@@ -21,6 +21,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http.client import responses
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -377,7 +378,7 @@ class _Exchange:
         if last:
             headers["connection"] = "close"
         await self._send(
-            h11.Response(status_code=answer.status, headers=list(headers.items())),
+            _head(answer.status, list(headers.items())),
             *(() if self._head else (h11.Data(data=answer.payload),)),
             h11.EndOfMessage(),
         )
@@ -401,7 +402,7 @@ class _Exchange:
             headers = [("content-type", _NDJSON), ("connection", "close")]
             if self._http.their_http_version != b"1.0":
                 headers.append(("transfer-encoding", "chunked"))
-            await self._send(h11.Response(status_code=200, headers=headers))
+            await self._send(_head(200, headers))
             while True:
                 following = asyncio.ensure_future(_next(values))
                 await asyncio.wait({following, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -442,6 +443,11 @@ class _Exchange:
 
 
 _END = object()
+
+
+def _head(status: int, headers: list[tuple[str, str]]) -> h11.Response:
+    reason = responses.get(status, "").encode()
+    return h11.Response(status_code=status, reason=reason, headers=headers)
 
 
 async def _next(values: AsyncIterator[Any]) -> Any:

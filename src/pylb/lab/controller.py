@@ -182,7 +182,7 @@ class Controller:
             if store is not before:
                 await self._change(store)
         results = [{**_ref_json(raw.ref), "action": _action(before, raw)} for raw in raws]
-        return {"results": results, "warnings": list(store.warnings)}
+        return {"results": results, "warnings": _warnings(before, store, raws)}
 
     async def create(self, raws: list[RawObject]) -> Body:
         """Create objects, all or none: none also when any is there already, which is told.
@@ -194,10 +194,11 @@ class Controller:
             if there:
                 told = [{**_ref_json(ref), "action": "exists"} for ref in there]
                 return {"results": told, "warnings": []}
-            store = self.store.apply(raws)
+            before = self.store
+            store = before.apply(raws)
             await self._change(store)
         results = [{**_ref_json(raw.ref), "action": "created"} for raw in raws]
-        return {"results": results, "warnings": list(store.warnings)}
+        return {"results": results, "warnings": _warnings(before, store, raws)}
 
     def _has(self, ref: Ref) -> bool:
         """Whether there is such an object, also one that follows from another."""
@@ -366,6 +367,12 @@ def _action(before: Store, raw: RawObject) -> str:
         return "created"
     same = before.objects[raw.ref].raw.body == raw.body
     return "unchanged" if same else "configured"
+
+
+def _warnings(before: Store, store: Store, raws: Iterable[RawObject]) -> list[str]:
+    """Those about what was sent, and those that there were not before."""
+    known, sent = set(before.warnings), {str(raw.ref) for raw in raws}
+    return [w for w in store.warnings if w not in known or not sent.isdisjoint(w.split(": "))]
 
 
 def _spelled(key: Key) -> str:

@@ -1,7 +1,9 @@
 """Giving out what manifests leave open: nodes, pod and Service addresses, node ports.
 
 Deterministic: by namespace and name, lowest free first, whatever the order of
-the files.  Sticky: who has something keeps it as long as it may have it.
+the files.  Sticky: who has something keeps it as long as it may have it, also
+when another object asks for it by name; that other one is found wrong then
+(`pylb.policy.validate`).
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ def _give_addresses(
     open_keys = [key for key, pod in placed.items() if pod.ip == UNASSIGNED]
     for key in open_keys:
         before = previous.get(key)
-        if before and before.ip in nodes[placed[key].node].pod_cidr and before.ip not in taken:
+        if before and before.ip in nodes[placed[key].node].pod_cidr:
             placed[key] = replace(placed[key], ip=before.ip)
             taken.add(before.ip)
     free = {name: _free(node.pod_cidr, FIRST_POD, taken) for name, node in nodes.items()}
@@ -141,7 +143,7 @@ def address_services(
     for key in waiting:
         before = previous.get(key)
         kept = before.cluster_ip if before else None
-        if kept and kept in lab.service_cidr and kept not in taken:
+        if kept and kept in lab.service_cidr:
             addressed[key] = replace(addressed[key], cluster_ip=kept)
             taken.add(kept)
     free = _free(lab.service_cidr, 1, taken)
@@ -177,10 +179,11 @@ def _give_node_ports(
     for key in wanting:
         # Whoever has one keeps it, before anything is given out anew.
         before = {(p.port, p.protocol): p.node_port for p in _ports_of(previous.get(key))}
+        own = _taken_node_ports({key: addressed[key]})
         kept = []
         for port in addressed[key].ports:
             number = port.node_port or before.get((port.port, port.protocol), 0)
-            if not port.node_port and (number, port.protocol.value) in taken:
+            if not port.node_port and (number, port.protocol.value) in own:
                 number = 0
             taken.add((number, port.protocol.value))
             kept.append(replace(port, node_port=number))
@@ -223,12 +226,10 @@ def _without_health_port(addressed: Mapping[Key, Service]) -> list[Key]:
 
 def _keep_health_ports(addressed: dict[Key, Service], previous: Mapping[Key, Service]) -> None:
     """Health check ports that Services had before, before node ports are given out anew."""
-    taken = _taken_node_ports(addressed)
     for key in _without_health_port(addressed):
         before = previous[key].health_check_node_port if key in previous else 0
-        if before and (before, "TCP") not in taken:
+        if before and (before, "TCP") not in _taken_node_ports({key: addressed[key]}):
             addressed[key] = replace(addressed[key], health_check_node_port=before)
-            taken.add((before, "TCP"))
 
 
 def _give_health_ports(
@@ -269,7 +270,8 @@ def _give_balancer_addresses(
     }
     for key, fitting in wanting.items():
         before = previous[key].load_balancer_ips if key in previous else ()
-        kept = tuple(a for a in before if a not in taken and any(a in pool for pool in fitting))
+        elsewhere = machines.union(addressed[key].external_ips)
+        kept = tuple(a for a in before if a not in elsewhere and any(a in pool for pool in fitting))
         if kept:
             addressed[key] = replace(addressed[key], load_balancer_ips=kept[:1])
             taken.add(kept[0])

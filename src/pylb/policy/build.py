@@ -64,7 +64,8 @@ def build(
 
     templates = _collect_pods(objects, problems)
     sources = {key: raw for key, (raw, _) in templates.items()}
-    pods = place_pods(templates, plain_nodes, previous.policy.pods if previous else {}, problems)
+    pods_before = previous.policy.pods if previous else {}
+    pods = place_pods(templates, plain_nodes, pods_before, problems)
     raw_services = {
         m.key: (u.raw, m) for u in objects.values() for m in u.models if isinstance(m, Service)
     }
@@ -78,8 +79,8 @@ def build(
         raw_services, lab, plain_nodes, before, pools, redirected, problems, warnings
     )
     service_raws = {key: raw for key, (raw, _) in raw_services.items()}
-    problems += validate.check_pods(pods, sources, plain_nodes, lab)
-    problems += validate.check_services(services, service_raws, lab, plain_nodes)
+    problems += validate.check_pods(pods, sources, plain_nodes, lab, pods_before)
+    problems += validate.check_services(services, service_raws, lab, plain_nodes, before)
     redirects = _collect_redirects(objects, services, plain_nodes, problems, warnings)
     given = _collect_slices(objects, services, lab, problems, warnings)
     if problems:

@@ -79,16 +79,19 @@ def takers(
 ) -> tuple[str, ...]:
     """The nodes that may take packets to the Service's addresses outside the cluster.
 
-    All, or with policy Local those that have a ready endpoint that takes new flows:
-    what a load balancer learns from the health check port.
+    All, or with policy Local those that have an endpoint that takes new flows: it is ready
+    or serves while it terminates, as MetalLB has it, and has a weight.  Without one those
+    with an endpoint of any kind: it has established flows, which must not lose their way.
     """
     if not service.reached_from_outside:
         return ()
     if service.external_traffic_policy is TrafficPolicy.CLUSTER:
         return tuple(sorted(nodes))
-    ready = {e.address for each in slices for e in each.endpoints if e.ready and e.weight}
+    endpoints = [endpoint for each in slices for endpoint in each.endpoints]
+    taking = [e for e in endpoints if e.weight and (e.ready or (e.serving and e.terminating))]
+    meant = {e.address for e in taking or endpoints}
     return tuple(
-        name for name, node in sorted(nodes.items()) if any(a in node.pod_cidr for a in ready)
+        name for name, node in sorted(nodes.items()) if any(a in node.pod_cidr for a in meant)
     )
 
 

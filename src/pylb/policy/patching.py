@@ -267,7 +267,8 @@ _EXPOSED = ("NodePort", "LoadBalancer")
 def _drop_leftovers(before: Mapping[str, Any], after: Body) -> None:
     """Take out of a Service what only its type before could have and the patch left as it was.
 
-    As the API server does it (kubernetes pkg/registry/core/service, dropTypeDependentFields).
+    As the API server does it (kubernetes pkg/registry/core/service, dropTypeDependentFields;
+    the affinity's timeout is taken out by its defaults, SetDefaults_Service).
     """
     old, new = before.get("spec") or {}, after.get("spec") or {}
     if not isinstance(new, dict) or not isinstance(old, Mapping):
@@ -293,6 +294,8 @@ def _leftovers(old: Mapping[str, Any], new: Mapping[str, Any], kind: Any) -> Ite
         yield from _OF_LOAD_BALANCER
     if new.get("externalTrafficPolicy", "Cluster") != "Local":
         yield "healthCheckNodePort"
+    if new.get("sessionAffinity", "None") != "ClientIP":
+        yield "sessionAffinityConfig"
 
 
 def _mappings(values: Any) -> Iterator[Body]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
+from pylb.policy.assign import NODE_PORTS
 from pylb.policy.fields import METADATA, UNASSIGNED, Reader, is_dns_subdomain, metadata, show
 from pylb.policy.model import (
     Protocol,
@@ -131,7 +132,7 @@ def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort
     protocol = read_protocol(entry)
     target = entry.raw("targetPort")
     target_port: int | str = port
-    if isinstance(target, str):
+    if isinstance(target, str) and target:
         target_port = target
         named = len(target) <= 15 and re.search("[a-z]", target) and "--" not in target
         if not named or not _SVC_NAME.fullmatch(target):
@@ -140,9 +141,9 @@ def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort
                 "expected a port number, or a name of at most 15 of a-z, 0-9 and - with a "
                 f"letter in it, got {show(target)}",
             )
-    elif target is not None:
+    elif target not in (None, "") and not _is_zero(target):
         target_port = entry.port("targetPort")
-    node_port = entry.port("nodePort")
+    node_port = _node_port(entry, "nodePort")
     if node_port and not with_node_port:
         entry.wrong("nodePort", "may only be set for a Service of type NodePort or LoadBalancer")
     if port == _KUBELET and kind is ServiceType.LOAD_BALANCER:
@@ -150,6 +151,16 @@ def _port(entry: Reader, kind: ServiceType, with_node_port: bool) -> ServicePort
     name = entry.name("name")
     entry.done("appProtocol")
     return ServicePort(port, protocol, name, target_port, node_port)
+
+
+def _is_zero(value: object) -> bool:
+    """Whether a port is left open: what Kubernetes' own types have where nothing is given."""
+    return value == 0 and not isinstance(value, bool)
+
+
+def _node_port(reader: Reader, key: str) -> int:
+    """A port of the nodes; 0 when absent, left open or wrong."""
+    return 0 if _is_zero(reader.raw(key)) else reader.number(key, *NODE_PORTS)
 
 
 def _check_ports(spec: Reader, ports: tuple[ServicePort, ...], *, needed: bool) -> None:
@@ -198,12 +209,12 @@ def _usable(spec: Reader, at: str, address: IPv4Address) -> bool:
 def _external_policy(spec: Reader, kind: ServiceType, reached: bool) -> tuple[TrafficPolicy, int]:
     """``externalTrafficPolicy`` and ``healthCheckNodePort``, which goes with Local."""
     policy = TrafficPolicy(spec.choice("externalTrafficPolicy", ("Cluster", "Local"), "Cluster"))
-    if "externalTrafficPolicy" in spec and not reached:
+    if spec.raw("externalTrafficPolicy") not in (None, "") and not reached:
         message = f"may not be set for a Service of type {kind.value}"
         if kind is ServiceType.CLUSTER_IP:
             message += " without externalIPs"
         spec.wrong("externalTrafficPolicy", message)
-    health = spec.port("healthCheckNodePort")
+    health = _node_port(spec, "healthCheckNodePort")
     checked = kind is ServiceType.LOAD_BALANCER and policy is TrafficPolicy.LOCAL
     if health and not checked:
         spec.wrong(
@@ -219,7 +230,10 @@ def _affinity(spec: Reader, kind: ServiceType) -> int:
     config = spec.under("sessionAffinityConfig")
     if not wanted:
         if "sessionAffinityConfig" in spec:
-            spec.wrong("sessionAffinityConfig", "may not be set with sessionAffinity None")
+            # Kubernetes' defaults take it out before its validation could forbid it.
+            message = "is not acted on: sessionAffinity is None"
+            spec.notes.warn(spec.at("sessionAffinityConfig"), message)
+            config.done("clientIP")
         return 0
     if kind is ServiceType.EXTERNAL_NAME:
         spec.wrong("sessionAffinity", "may not be ClientIP for a Service of type ExternalName")

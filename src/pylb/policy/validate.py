@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
-from pylb.policy.assign import NODE_PORTS
 from pylb.policy.errors import Problem
 from pylb.policy.model import (
     EndpointSlice,
@@ -86,14 +85,22 @@ def check_lab(raw: RawObject | None, lab: LabSpec) -> list[Problem]:
 
 
 def check_pods(
-    pods: Mapping[Key, Pod], raws: Mapping[Key, RawObject], nodes: Mapping[str, Node], lab: LabSpec
+    pods: Mapping[Key, Pod],
+    raws: Mapping[Key, RawObject],
+    nodes: Mapping[str, Node],
+    lab: LabSpec,
+    previous: Mapping[Key, Pod],
 ) -> list[Problem]:
-    """Addresses inside the node's podCIDR and unique; names that the lab can use."""
+    """Addresses inside the node's podCIDR and unique; names that the lab can use.
+
+    Of two with one address it is the pod that did not have it before that is wrong.
+    """
     problems: list[Problem] = []
     owners: dict[IPv4Address, Key] = {}
     taken = {**dict.fromkeys(nodes, "a node"), **dict.fromkeys(RESERVED_NAMES, "the lab's own")}
     taken |= {host.name: "an outside host" for host in lab.outside}
-    for key in sorted(pods):
+    before = {key: pod.ip for key, pod in previous.items()}
+    for key in sorted(pods, key=lambda key: (pods[key].ip != before.get(key), key)):
         pod, raw, node = pods[key], raws[key], nodes[pods[key].node]
         cidr = node.pod_cidr
         at = "status.podIP"
@@ -118,14 +125,18 @@ def check_services(
     raws: Mapping[Key, RawObject],
     lab: LabSpec,
     nodes: Mapping[str, Node],
+    previous: Mapping[Key, Service],
 ) -> list[Problem]:
-    """Addresses where they can be; each IP, node port and outside address owned once."""
+    """Addresses where they can be; each IP, node port and outside address owned once.
+
+    Of two that have the same it is the Service that is new, or changed, that is wrong.
+    """
     problems: list[Problem] = []
     by_ip: dict[IPv4Address, Key] = {}
     node_ports: dict[tuple[int, str], Key] = {}
     outside: dict[tuple[IPv4Address, int, str], Key] = {}
     cidr = lab.service_cidr
-    for key in sorted(services):
+    for key in sorted(services, key=lambda key: (services[key] != previous.get(key), key)):
         service, raw = services[key], raws[key]
         address = service.cluster_ip
         if address is not None:
@@ -213,10 +224,7 @@ def _bounds(network: IPv4Network) -> tuple[int, int]:
 def _check_node_port(
     raw: RawObject, key: Key, at: str, asked: tuple[int, str], owners: dict[tuple[int, str], Key]
 ) -> list[Problem]:
-    """In the range, and nobody else's; a Service may not have one twice either."""
-    low, high = NODE_PORTS
-    if not low <= asked[0] <= high:
-        return [raw.problem(at, f"expected a number from {low} to {high}, got {asked[0]}")]
+    """Nobody else's; a Service may not have one twice either."""
     if asked in owners:
         message = f"{asked[0]} is Service {'/'.join(owners[asked])}'s already"
         return [raw.problem(at, message)]

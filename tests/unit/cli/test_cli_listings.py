@@ -24,6 +24,8 @@ SERVICES = {
             "protocol": 6,
             "kind": "CLUSTER_IP",
             "service": "default/web:http",
+            "active": [0],
+            "other": [],
             "backends": [
                 {"address": "10.244.1.2", "port": 8080, "state": "ACTIVE"},
                 {"address": "10.244.2.2", "port": 8080, "state": "DRAINING"},
@@ -35,6 +37,8 @@ SERVICES = {
             "protocol": 17,
             "kind": "NODE_PORT",
             "service": "default/dns",
+            "active": [],
+            "other": [],
             "backends": [],
         },
     ]
@@ -64,6 +68,23 @@ def test_service_list(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert main(["service", "list", "-o", "yaml"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == [document]
+
+
+def test_service_list_leaves_out_what_a_policy_leaves_to_other_nodes(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """internalTrafficPolicy Local; externalTrafficPolicy Local, which is for outside alone."""
+    backends = [{"address": f"10.244.{n}.2", "port": 80, "state": "ACTIVE"} for n in (1, 2)]
+    inside = {**SERVICES["frontends"][0], "backends": backends}
+    outside = {**inside, "address": "192.0.2.1", "kind": "LOAD_BALANCER", "other": [0, 1]}
+    lab.daemon("node1", {"GET /plan": {"frontends": [inside, outside]}})
+    lab.controller({"GET /objects": {"objects": []}})
+    assert main(["service", "list", "-o", "json"]) == 0
+    listed = json.loads(capsys.readouterr().out)[0]["services"]
+    assert [[b["address"] for b in entry["backends"]] for entry in listed] == [
+        ["10.244.1.2:80/TCP"],
+        ["10.244.1.2:80/TCP", "10.244.2.2:80/TCP"],
+    ]
 
 
 def test_service_list_has_every_type(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

@@ -298,6 +298,10 @@ def test_delete(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
         "namespace": "shop",
         "name": "web",
     }
+    for mixed in (["svc", "web", "svc/x"], ["svc/web", "x"]):
+        for command in ("get", "delete"):
+            assert main([command, *mixed]) == 2
+            assert "KIND/NAME everywhere or nowhere" in capsys.readouterr().err
     assert main(["delete", "pod/a", "svc/b"]) == 0
     assert capsys.readouterr().out == 'pod "a" deleted\nservice "b" deleted\n'
     assert main(["delete", "svc", "nope", "--ignore-not-found"]) == 0

@@ -229,7 +229,7 @@ def test_keep_alive_and_pipelining(run: Any, tmp_path: Path) -> None:
         server = Server(tmp_path / "api.sock", echo)
         await server.start()
         answer = await raw(server.path, b"".join(one % n for n in range(20)), eof=True)
-        assert answer.count(b"HTTP/1.1 200") == 20
+        assert answer.count(b"HTTP/1.1 200 OK\r\n") == 20
         assert answer.rindex(b'"n": "19"') > answer.rindex(b'"n": "18"')
         assert (
             await raw(server.path, b"HEAD /echo HTTP/1.1\r\nhost: x\r\n\r\n", eof=True)

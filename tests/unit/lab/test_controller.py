@@ -105,6 +105,19 @@ def test_create_makes_all_or_none(lab: Told) -> None:
     assert actions(lab.create(from_bodies([pod]))) == ["exists"]
 
 
+def test_warnings_are_about_what_is_sent_or_new(lab: Told) -> None:
+    def warnings(answer: Awaitable[Any]) -> list[str]:
+        async def wait() -> Any:
+            return await answer
+
+        return [w.split(": ")[2] for w in asyncio.run(wait())["warnings"]]
+
+    one, two = ({**SERVICE, "metadata": {"name": name}, "bogus": 1} for name in ("one", "two"))
+    assert warnings(lab.create(from_bodies([one]))) == ["Service default/one"]
+    assert warnings(lab.create(from_bodies([two]))) == ["Service default/two"]
+    assert warnings(lab.apply(from_bodies([one]))) == ["Service default/one"]
+
+
 def test_a_patch_keeps_what_was_assigned_an_assignment(lab: Told) -> None:
     before = lab.store.policy.services[("default", "web")]
     patch = {"spec": {"externalTrafficPolicy": "Cluster"}}

@@ -149,11 +149,6 @@ BAD = {
         "spec.sessionAffinityConfig.clientIP.timeoutSeconds: "
         "expected a number from 1 to 86400, got 86401",
     ),
-    "an affinity timeout without affinity": (
-        service(sessionAffinityConfig={"clientIP": {"timeoutSeconds": 7}}),
-        "f1.yaml: document 1: Service default/s: spec.sessionAffinityConfig: "
-        "may not be set with sessionAffinity None",
-    ),
     "an unknown affinity": (
         service(sessionAffinity="Cookie"),
         "f1.yaml: document 1: Service default/s: spec.sessionAffinity: "
@@ -251,10 +246,10 @@ BAD = {
         "f1.yaml: document 1: Service default/s: spec.ports[1].nodePort: "
         "30001 is Service default/s's already",
     ),
-    "a target port of 0": (
-        service(ports=[{"port": 80, "targetPort": 0}]),
+    "a target port of -1": (
+        service(ports=[{"port": 80, "targetPort": -1}]),
         "f1.yaml: document 1: Service default/s: spec.ports[0].targetPort: "
-        "expected a number from 1 to 65535, got 0",
+        "expected a number from 1 to 65535, got -1",
     ),
     "a policy in small letters": (
         service(type="NodePort", externalTrafficPolicy="local"),
@@ -578,6 +573,42 @@ def test_a_bad_manifest_is_told_by_file_document_object_and_field(
     text: str, sentence: str, tmp_path: Path
 ) -> None:
     assert problems(GOOD, text, folder=tmp_path) == [sentence]
+
+
+def test_a_node_port_out_of_range_is_told_with_what_else_is_wrong(tmp_path: Path) -> None:
+    ports = [{"port": 80, "nodePort": 29999}, {"port": 81, "nodePort": 32768}]
+    found = problems(GOOD, service(type="NodePort", ports=ports), folder=tmp_path)
+    assert [line.split(": ", 3)[-1] for line in found] == [
+        "spec.ports[0].nodePort: expected a number from 30000 to 32767, got 29999",
+        "spec.ports[1].nodePort: expected a number from 30000 to 32767, got 32768",
+        "spec.ports[0].name: is required when a Service has several ports",
+        "spec.ports[1].name: is required when a Service has several ports",
+    ]
+
+
+def test_an_affinity_timeout_without_affinity_is_a_warning(tmp_path: Path) -> None:
+    text = service(sessionAffinityConfig={"clientIP": {"timeoutSeconds": 7}})
+    (warning,) = store(GOOD, text, folder=tmp_path).warnings
+    assert warning.endswith(
+        "Service default/s: spec.sessionAffinityConfig: is not acted on: sessionAffinity is None"
+    )
+
+
+def test_what_is_empty_is_left_open(tmp_path: Path) -> None:
+    empty = dict.fromkeys(
+        ("type", "clusterIP", "loadBalancerIP", "externalTrafficPolicy", "sessionAffinity"), ""
+    )
+    port = {"port": 80, "targetPort": "", "protocol": "", "name": ""}
+    text = service(ports=[port], internalTrafficPolicy="", **empty)
+    made = store(GOOD, text, folder=tmp_path)
+    plain = store(GOOD, service(), folder=tmp_path)
+    assert made.policy.services["default", "s"] == plain.policy.services["default", "s"]
+
+
+def test_a_port_of_0_is_left_open(tmp_path: Path) -> None:
+    text = service(type="NodePort", ports=[{"port": 80, "targetPort": 0, "nodePort": 0}])
+    port = store(GOOD, text, folder=tmp_path).policy.services["default", "s"].ports[0]
+    assert (port.target_port, port.node_port) == (80, 30000)
 
 
 def test_the_good_cluster_is_good(tmp_path: Path) -> None:

@@ -187,6 +187,12 @@ def test_a_service_loses_what_its_new_type_may_not_have(form: str) -> None:
     assert "clusterIP" not in after
 
 
+def test_a_service_without_affinity_loses_its_timeout() -> None:
+    config = {"clientIP": {"timeoutSeconds": 60}}
+    body = {**EXPOSED, "spec": {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config}}
+    assert spec({"spec": {"sessionAffinity": "None"}}, body=body) == {"sessionAffinity": "None"}
+
+
 def test_what_the_patch_itself_sets_is_not_dropped() -> None:
     """It is then for validation to say that it may not be."""
     patch = {"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 31000}]}}

@@ -320,6 +320,32 @@ def test_hints_of_the_users_own_slices_are_read(tmp_path: Path) -> None:
 # Who takes what comes from outside
 
 
+def test_who_has_flows_is_not_cut_off(tmp_path: Path) -> None:
+    """A terminating endpoint that serves, and one that is not ready while there is no other."""
+    text = """
+    apiVersion: discovery.k8s.io/v1
+    kind: EndpointSlice
+    metadata: {name: s, labels: {kubernetes.io/service-name: s}}
+    addressType: IPv4
+    endpoints:
+      - {addresses: [10.244.1.2], conditions: {ready: false, serving: SERVING, terminating: true}}
+      - {addresses: [10.244.2.2], conditions: {ready: READY, serving: READY}}
+    ports: [{port: 80}]
+    """
+    exposed = {"externalIPs": ["198.51.100.9"], "externalTrafficPolicy": "Local"}
+    both = ("node1", "node2")
+    for serving, ready, expected in (
+        ("true", "true", both),
+        ("true", "false", ("node1",)),
+        ("false", "true", ("node2",)),
+        ("false", "false", both),
+    ):
+        given = text.replace("SERVING", serving).replace("READY", ready)
+        made = store(GOOD, given, folder=tmp_path)
+        made = made.apply(from_bodies([service("s", selector=None, **exposed)]))
+        assert made.policy.takers["default", "s"] == expected
+
+
 def test_takers_are_all_nodes_or_those_with_a_ready_endpoint(tmp_path: Path) -> None:
     given = with_these(
         tmp_path,
