@@ -154,6 +154,8 @@ def test_a_pod_reaches_a_service_by_its_name(lab: Lab) -> None:
     done = lab.output("idle", "curl", "-sS", "-m", "5", "http://web/")
     assert "client_address=10.244.1." in done
     assert "hostname=web-1" in done
+    log = lab.paths.workload("default.web-1") / "log"
+    until(lambda: '"GET / HTTP/1.1" 200' in log.read_text(), "the access line")
 
 
 def test_pods_come_and_go_while_the_lab_runs(lab: Lab) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from types import ModuleType
+
+import pytest
 
 from pylb.lab.programs import echoserver, nginx, web
-from pylb.lab.programs.web import Request, Response
+from pylb.lab.programs.web import Handler, Request, Response
 
 
 def _request(**fields: object) -> Request:
@@ -65,16 +68,32 @@ def test_nginx_page_says_the_hostname() -> None:
     assert b"<script>" not in nginx.page("<script>")
 
 
-def test_nginx_logs_in_its_combined_format() -> None:
-    line = nginx.access_line(_request(), Response(b"12345"), 0.0)
+def test_both_log_in_nginx_s_combined_format() -> None:
+    line = web.access_line(_request(), Response(b"12345"), 0.0)
     assert line == (
         '10.244.1.5 - - [01/Jan/1970:00:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "curl/8"'
     )
 
 
+@pytest.mark.parametrize("program", [echoserver, nginx])
+def test_each_request_is_a_line_at_once(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[Handler] = []
+    monkeypatch.setattr(program, "run", lambda handler, *rest: served.append(handler))
+    program.main(["80/TCP"])
+    bodies = [served[0](_request(target=target)).body for target in ("/a", "/b?c=d")]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split('"')[1:3] for line in lines] == [
+        ["GET /a HTTP/1.1", f" 200 {len(bodies[0])} "],
+        ["GET /b?c=d HTTP/1.1", f" 200 {len(bodies[1])} "],
+    ]
+    assert all(line.startswith("10.244.1.5 - - [") for line in lines)
+
+
 def test_nginx_escapes_what_would_forge_a_line() -> None:
     headers = [("user-agent", 'a"b\\c\xe9')]
-    line = nginx.access_line(_request(headers=headers), Response(b""), 0.0)
+    line = web.access_line(_request(headers=headers), Response(b""), 0.0)
     assert line.endswith('"a\\x22b\\x5Cc\\xE9"')
 
 

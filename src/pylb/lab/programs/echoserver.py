@@ -1,7 +1,8 @@
 """The echoserver of the Kubernetes source-IP tutorial: says what it saw of the client.
 
 ``python -m pylb.lab.programs.echoserver 8080/TCP 9000/UDP``.  A datagram is
-answered with the same text, the datagram itself as the body.
+answered with the same text, the datagram itself as the body.  HTTP requests, and
+not datagrams, of which there may be very many, are logged on stdout as nginx does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from typing import cast
 from urllib.parse import urlsplit
 
-from pylb.lab.programs.web import Request, Response, run
+from pylb.lab.programs.web import Request, Response, logged, run
 
 SERVER = "echoserver"
 
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> None:
     def answer(request: Request) -> Response:
         return Response(text(request, hostname).encode())
 
-    run(answer, SERVER, arguments, lambda: _Datagrams(hostname))
+    run(logged(answer), SERVER, arguments, lambda: _Datagrams(hostname))
 
 
 if __name__ == "__main__":

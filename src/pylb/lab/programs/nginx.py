@@ -8,9 +8,8 @@ from __future__ import annotations
 import html
 import socket
 import sys
-import time
 
-from pylb.lab.programs.web import Request, Response, run
+from pylb.lab.programs.web import Request, Response, logged, run
 
 SERVER = "nginx (pylb)"
 
@@ -24,35 +23,14 @@ def page(hostname: str) -> bytes:
     ).encode()
 
 
-def access_line(request: Request, response: Response, now: float) -> str:
-    """nginx's ``combined`` log format; ``now`` is seconds since the epoch."""
-    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now))
-    size = 0 if request.method == "HEAD" else len(response.body)
-    return (
-        f"{request.client} - - [{when}] "
-        f'"{request.method} {_escaped(request.target)} HTTP/{request.version}" '
-        f"{response.status} {size} "
-        f'"{_escaped(request.header("referer", "-"))}" '
-        f'"{_escaped(request.header("user-agent", "-"))}"'
-    )
-
-
-def _escaped(text: str) -> str:
-    # nginx writes quotes, backslashes and what is not printable as \xHH.
-    return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02X}" for c in text)
-
-
 def main(arguments: list[str]) -> None:
     """Serve until signalled."""
     body = page(socket.gethostname())
 
     def answer(request: Request) -> Response:
-        response = Response(body, content_type="text/html")
-        sys.stdout.write(access_line(request, response, time.time()) + "\n")
-        sys.stdout.flush()
-        return response
+        return Response(body, content_type="text/html")
 
-    run(answer, SERVER, arguments)
+    run(logged(answer), SERVER, arguments)
 
 
 if __name__ == "__main__":

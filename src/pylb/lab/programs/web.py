@@ -10,6 +10,7 @@ import asyncio
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -55,6 +56,36 @@ class Response:
 
 
 Handler = Callable[[Request], Response]
+
+
+def access_line(request: Request, response: Response, now: float) -> str:
+    """nginx's ``combined`` log format; ``now`` is seconds since the epoch."""
+    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now))
+    size = 0 if request.method == "HEAD" else len(response.body)
+    return (
+        f"{request.client} - - [{when}] "
+        f'"{request.method} {_escaped(request.target)} HTTP/{request.version}" '
+        f"{response.status} {size} "
+        f'"{_escaped(request.header("referer", "-"))}" '
+        f'"{_escaped(request.header("user-agent", "-"))}"'
+    )
+
+
+def _escaped(text: str) -> str:
+    # nginx writes quotes, backslashes and what is not printable as \xHH.
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02X}" for c in text)
+
+
+def logged(handler: Handler) -> Handler:
+    """``handler`` with a line on stdout for each request that it answers."""
+
+    def answer(request: Request) -> Response:
+        response = handler(request)
+        sys.stdout.write(access_line(request, response, time.time()) + "\n")
+        sys.stdout.flush()
+        return response
+
+    return answer
 
 
 class _Connection(asyncio.Protocol):
