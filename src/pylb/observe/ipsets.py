@@ -146,9 +146,12 @@ def _source_ranges(
     if not ranges:
         return
     yield LOAD_BALANCER_FW, at
-    for each in map(str.strip, ranges):
-        yield LOAD_BALANCER_SOURCE_CIDR, f"{at},{each}"
-        if IPv4Address(plan["nodeIP"]) in IPv4Network(each, strict=False):
+    for each in ranges:
+        network = IPv4Network(each.strip(), strict=False)
+        # ipset keeps no host bits, and lists a single address without its length.
+        listed = network.network_address if network.prefixlen == 32 else network
+        yield LOAD_BALANCER_SOURCE_CIDR, f"{at},{listed}"
+        if IPv4Address(plan["nodeIP"]) in network:
             # What the node itself sends to the address has that as its source.
             yield LOAD_BALANCER_SOURCE_IP, f"{at},{address}"
 

@@ -53,6 +53,17 @@ def test_source_ranges_of_a_plan_need_no_service() -> None:
     assert members["KUBE-LOAD-BALANCER-SOURCE-IP"] == []
 
 
+def test_ranges_are_spelled_as_ipset_keeps_them() -> None:
+    ranges = [" 172.30.0.253/32", "10.1.2.3/8", "10.9.9.9"]
+    frontends = [{**f, "sources": ranges} for f in PLAN["frontends"]]
+    members = {each.name: each.members for each in ipsets({**PLAN, "frontends": frontends})}
+    assert members["KUBE-LOAD-BALANCER-SOURCE-CIDR"] == [
+        f"{PUBLIC},tcp:90,10.0.0.0/8",
+        f"{PUBLIC},tcp:90,10.9.9.9",
+        f"{PUBLIC},tcp:90,172.30.0.253",
+    ]
+
+
 def test_a_redirected_cluster_ip_is_one_all_the_same() -> None:
     frontends = [{**PLAN["frontends"][2], "kind": "LOCAL_REDIRECT"}]
     members = {each.name: each.members for each in ipsets({**PLAN, "frontends": frontends})}
