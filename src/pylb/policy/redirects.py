@@ -108,9 +108,10 @@ def _ports(reader: Reader, *, named: bool = False) -> tuple[EndpointPort, ...]:
             entry.wrong("protocol", "is required: TCP or UDP")
         entry.done()
         made = EndpointPort(port, protocol, name.lower())
-        key = (made.name, protocol) if named else (port, protocol)
-        if key in found:
-            entry.wrong("name" if named else "port", f"{key[0]}/{protocol.value} is there twice")
+        key = (made.name or port, protocol)
+        if key in found and key[0]:
+            field = "name" if made.name else "port"
+            entry.wrong(field, f"{key[0]}/{protocol.value} is there twice")
         found[key] = made
     return tuple(found.values())
 

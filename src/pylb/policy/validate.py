@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from pylb.policy.errors import Problem
 from pylb.policy.model import (
+    EndpointPort,
     EndpointSlice,
     Key,
     LabSpec,
@@ -287,6 +288,9 @@ def check_redirects(
     of_service: dict[Key, Key] = {}
     for key, redirect in redirects.items():
         raw, at = raws[key], "spec.redirectFrontend"
+        matcher = "serviceMatcher" if redirect.address is None else "addressMatcher"
+        for field, message in _unpaired(redirect, services, f"{at}.{matcher}.toPorts"):
+            warnings.append(str(raw.problem(field, message)))
         if redirect.address is not None:
             if redirect.address.is_loopback or redirect.address.is_multicast:
                 message = f"{redirect.address} cannot be redirected"
@@ -319,11 +323,42 @@ def _why_not(redirect: LocalRedirect, service: Service | None) -> str:
         return f"Service {'/'.join(redirect.service)} has no cluster IP"
     if service.type is not ServiceType.CLUSTER_IP:
         return f"of a Service of type {service.type.value} only the cluster IP is redirected"
-    have = {(port.port, port.protocol) for port in service.ports}
-    for port in redirect.ports:
-        if (port.port, port.protocol) not in have:
-            return f"the Service has no port {port.port}/{port.protocol.value}"
     return ""
+
+
+def _unpaired(
+    redirect: LocalRedirect, services: Mapping[Key, Service], at: str
+) -> Iterator[tuple[str, str]]:
+    """Ports of a policy that lead nowhere, each with its field; ``at`` is the frontend's."""
+    ports = [(f"{at}[{i}]", port) for i, port in enumerate(redirect.ports)]
+    service = services.get(redirect.service) if redirect.service is not None else None
+    if service is not None and service.cluster_ip is not None:
+        have = {(port.port, port.protocol) for port in service.ports}
+        for field, port in ports:
+            if (port.port, port.protocol) not in have:
+                yield field, f"the Service has no port {port.port}/{port.protocol.value}"
+        if not ports:
+            every = (EndpointPort(p.port, p.protocol, p.name.lower()) for p in service.ports)
+            ports = [("spec.redirectBackend.toPorts", port) for port in every]
+    elif not ports:
+        return
+    targets = []
+    for field, port in ports:
+        target = redirect.target(port, alone=len(ports) == 1)
+        targets.append(target)
+        if target is None:
+            message = "is not redirected: no backend port has its name and protocol"
+            yield field, f"{_spelled(port)} {message}"
+    for i, target in enumerate(redirect.targets):
+        if target not in targets:
+            field = f"spec.redirectBackend.toPorts[{i}]"
+            message = "no redirected port has its name and protocol"
+            yield field, f"nothing is redirected to {_spelled(target)}: {message}"
+
+
+def _spelled(port: EndpointPort) -> str:
+    name = f" ({port.name})" if port.name else ""
+    return f"{port.port}/{port.protocol.value}{name}"
 
 
 def check_slice(raw: RawObject, each: EndpointSlice, lab: LabSpec) -> list[Problem]:

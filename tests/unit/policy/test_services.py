@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pylb.policy.errors import ManifestError
 from pylb.policy.model import Policy, Service, TrafficDistribution, TrafficPolicy
 from pylb.policy.objects import Ref, from_bodies
 from pylb.policy.store import Store, change
@@ -444,6 +445,89 @@ def test_a_redirected_service(tmp_path: Path) -> None:
     assert any("there is no Service default/x" in w for w in missing.warnings)
     gone = given.delete([Ref("CiliumLocalRedirectPolicy", "default", "nginx")])
     assert not gone.policy.redirected
+
+
+def paired(matcher: Body, ports: Body, targets: Body) -> Body:
+    """A policy; ports are number by name, "" for none."""
+    spelled = [
+        [
+            {"port": str(number), "protocol": "TCP", **({"name": name} if name else {})}
+            for name, number in side.items()
+        ]
+        for side in (ports, targets)
+    ]
+    (kind,) = matcher
+    frontend = {kind: {**matcher[kind], **({"toPorts": spelled[0]} if ports else {})}}
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumLocalRedirectPolicy",
+        "metadata": {"name": "r"},
+        "spec": {
+            "redirectFrontend": frontend,
+            "redirectBackend": {
+                "localEndpointSelector": {"matchLabels": {"app": "web"}},
+                "toPorts": spelled[1],
+            },
+        },
+    }
+
+
+TO_ADDRESS: Body = {"addressMatcher": {"ip": "10.10.10.10"}}
+TO_SERVICE: Body = {"serviceMatcher": {"serviceName": "s", "namespace": "default"}}
+NOWHERE = "is not redirected: no backend port has its name and protocol"
+NOTHING = "no redirected port has its name and protocol"
+BACKEND = "spec.redirectBackend.toPorts"
+
+
+@pytest.mark.parametrize(
+    ("matcher", "ports", "targets", "sentences"),
+    [
+        (TO_ADDRESS, {"a": 1, "b": 2}, {"a": 1, "b": 2}, []),
+        (TO_ADDRESS, {"": 1}, {"": 2}, []),
+        (
+            TO_ADDRESS,
+            {"a": 1, "b": 2},
+            {"a": 3, "c": 4},
+            [
+                f"spec.redirectFrontend.addressMatcher.toPorts[1]: 2/TCP (b) {NOWHERE}",
+                f"{BACKEND}[1]: nothing is redirected to 4/TCP (c): {NOTHING}",
+            ],
+        ),
+        (TO_SERVICE, {"x": 80, "y": 81}, {"x": 1, "y": 1}, []),
+        (
+            TO_SERVICE,
+            {"x": 80, "y": 82},
+            {"x": 1, "y": 1},
+            ["spec.redirectFrontend.serviceMatcher.toPorts[1]: the Service has no port 82/TCP"],
+        ),
+        # Without toPorts every port of the Service is redirected, by its own name.
+        (TO_SERVICE, {}, {"p": 1, "q": 2}, []),
+        (TO_SERVICE, {}, {"p": 1}, [f"{BACKEND}: 81/TCP (q) {NOWHERE}"]),
+    ],
+)
+def test_ports_of_a_redirection_that_lead_nowhere_are_named(
+    matcher: Body, ports: Body, targets: Body, sentences: list[str], tmp_path: Path
+) -> None:
+    two = [{"name": "p", "port": 80}, {"name": "q", "port": 81}]
+    given = with_these(tmp_path, service(ports=two), paired(matcher, ports, targets))
+    about = "CiliumLocalRedirectPolicy default/r: "
+    assert [w.partition(about)[2] for w in given.warnings] == sentences
+
+
+def test_a_redirected_port_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    policy = paired(TO_ADDRESS, {"a": 1}, {"a": 1})
+    port = {"port": "80", "protocol": "TCP"}
+    at = "spec.redirectFrontend.addressMatcher.toPorts"
+    for first, second, sentences in (
+        (port, port, ["[1].port: 80/TCP is there twice"]),
+        (port, {**port, "port": "81"}, []),
+        ({**port, "name": "A"}, {**port, "name": "a"}, ["[1].name: a/TCP is there twice"]),
+    ):
+        policy["spec"]["redirectFrontend"]["addressMatcher"]["toPorts"] = [first, second]
+        with pytest.raises(ManifestError) as found:
+            with_these(tmp_path, policy)
+        twice = [str(p) for p in found.value.problems if "twice" in str(p)]
+        assert [p.partition(at)[2] for p in twice] == sentences
 
 
 def test_objects_of_both_kinds_are_listed(tmp_path: Path) -> None:
