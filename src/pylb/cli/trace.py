@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from pylb.cli.common import add_command, add_nodes, as_json, daemons, table
+from pylb.cli.common import add_command, add_nodes, as_json, controller, daemons, table
 from pylb.cli.errors import CliError
+from pylb.cli.object_tables import Object, at, name_of
 from pylb.cli.service import TYPES
 
 if TYPE_CHECKING:
@@ -31,16 +33,19 @@ def register(commands: Any) -> None:
         "trace",
         "explain what a node does with a new flow",
         "pylb trace client-1 web:80",
+        "pylb trace client 198.51.100.10:80 --node node1",
         "pylb trace 192.168.50.253 192.168.50.11:30080 -p udp",
         "pylb trace 203.0.113.80:40001 198.51.100.10:80 --node node1",
     )
     parser.add_argument(
         "source",
         metavar="FROM",
-        help="ADDRESS, POD, NAMESPACE/POD or NODE, with or without :PORT",
+        help="ADDRESS, POD, NAMESPACE/POD, NODE, client, router or outside host; :PORT or not",
     )
     parser.add_argument(
-        "target", metavar="TO", help="ADDRESS:PORT, SERVICE:PORT for its cluster IP, or POD:PORT"
+        "target",
+        metavar="TO",
+        help="the same, or SERVICE or NAMESPACE/SERVICE for its cluster IP, with :PORT",
     )
     parser.add_argument(
         "-p", "--protocol", choices=sorted(_PROTOCOLS), default="tcp", help="(default: tcp)"
@@ -60,9 +65,9 @@ def _run(args: argparse.Namespace) -> int:
     if dport is None:
         raise CliError(f"{args.target!r}: expected a port too, as in 10.96.0.10:80", status=2)
     client, plan = _plan(daemons(args)[0])
-    src = _address(from_name, trace.address_of(plan, from_name), "pod or node")
+    src = _address(args, from_name, trace.address_of(plan, from_name))
     named = trace.cluster_ip_of(plan, to_name) or trace.address_of(plan, to_name)
-    dst = _address(to_name, named, "Service, pod or node")
+    dst = _address(args, to_name, named, target=True)
     if args.node is None and args.socket is None:
         node = trace.enters_at(plan, src, dst)
         if node is None:
@@ -87,13 +92,55 @@ def _end(text: str) -> tuple[str, int | None]:
     return match["host"], int(match["port"]) if match["port"] else None
 
 
-def _address(name: str, known: int | None, what: str) -> int:
+def _address(
+    args: argparse.Namespace, name: str, known: int | None, *, target: bool = False
+) -> int:
+    """The address that a name means; ``known`` is what the plan says of it."""
     if known is not None:
         return known
-    try:
+    with contextlib.suppress(AddressValueError):
         return int(IPv4Address(name))
-    except AddressValueError:
-        raise CliError(f"{name!r} is no IPv4 address, and no {what} has this name") from None
+    outside = _outside(args)
+    if name in outside:
+        return int(IPv4Address(outside[name]))
+    if target:
+        _check_service(args, name)
+    what = f"{'Service, ' if target else ''}pod, node or outside host"
+    raise CliError(f"{name!r} is no IPv4 address, and no {what} has this name")
+
+
+def _outside(args: argparse.Namespace) -> dict[str, str]:
+    """The addresses of the places outside the cluster, which no plan has."""
+    found: dict[str, str] = {}
+    for lab in _objects(args, "Lab"):
+        underlay = at(lab, "spec", "underlay", default={})
+        found |= {name: underlay[name] for name in ("client", "router") if name in underlay}
+        found |= {host["name"]: host["ip"] for host in at(lab, "spec", "outsideHosts", default=[])}
+    return found
+
+
+def _check_service(args: argparse.Namespace, name: str) -> None:
+    """Raises `CliError` for a Service that has no cluster IP."""
+    namespace, slash, bare = name.partition("/")
+    for service in _objects(args, "Service", namespace if slash else "default"):
+        if name_of(service) == (bare if slash else name):
+            headless = at(service, "spec", "type") != "ExternalName"
+            why = "headless" if headless else "of type ExternalName"
+            instead = ": name one of its pods" if headless else ""
+            raise CliError(f"Service {name!r} is {why} and has no address{instead}")
+
+
+def _objects(args: argparse.Namespace, kind: str, namespace: str | None = None) -> list[Object]:
+    """Objects of the lab, none where no controller can be asked."""
+    from pylb.control.client import Unreachable
+
+    if args.socket is not None:
+        return []
+    try:
+        found = controller(args.lab).get("/objects", kind=kind, namespace=namespace)
+    except Unreachable:
+        return []
+    return list(found["objects"])
 
 
 def _plan(daemon: tuple[str, Client]) -> tuple[Client, Plan]:

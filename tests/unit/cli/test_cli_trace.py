@@ -110,6 +110,60 @@ def test_names_say_where_a_flow_begins(nodes: Lab, capsys: pytest.CaptureFixture
     assert "203.0.113.99:81   <none>   192.168.50.11\n" in capsys.readouterr().out
 
 
+def service(name: str, namespace: str = "default", **spec: str) -> dict[str, object]:
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def told(request: Request) -> dict[str, object]:
+    """What a controller knows that no plan says."""
+    if request.query["kind"] == "Lab":
+        underlay = {"client": "192.168.50.253", "router": "192.168.50.254"}
+        hosts = [{"name": "internet", "ip": "203.0.113.80"}]
+        return {"objects": [{"spec": {"underlay": underlay, "outsideHosts": hosts}}]}
+    services = [
+        service("db", clusterIP="None"),
+        service("db", "shop", type="ExternalName", externalName="db.example"),
+    ]
+    wanted = request.query["namespace"]
+    return {"objects": [s for s in services if s["metadata"]["namespace"] == wanted]}  # type: ignore[index]
+
+
+def test_places_outside_have_names_too(nodes: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes.controller({"GET /objects": told})
+    assert main(["trace", "client:40001", "198.51.100.10:80", "--node", "node1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "packet      tcp 192.168.50.253 -> 198.51.100.10:80, from outside, at node1\n"
+    )
+    assert "192.168.50.253:40001   10.244.2.2:8080 " in out
+    assert main(["trace", "router", "192.168.50.11:22"]) == 0
+    assert "tcp 192.168.50.254 -> 192.168.50.11:22, from outside, at" in capsys.readouterr().out
+    assert main(["trace", "a", "internet:53", "-p", "udp"]) == 0
+    assert "udp 10.244.1.2 -> 203.0.113.80:53, of a pod, at node1" in capsys.readouterr().out
+    socket = str(nodes.paths.node("node1").api)
+    assert main(["trace", "client", "198.51.100.10:80", "--socket", socket]) == 1
+    assert capsys.readouterr().err == (
+        "pylb: 'client' is no IPv4 address, and no pod, node or outside host has this name\n"
+    )
+
+
+def test_a_service_without_an_address_is_named_so(
+    nodes: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes.controller({"GET /objects": told})
+    for name in ("db", "default/db"):
+        assert main(["trace", "a", f"{name}:80"]) == 1
+        assert capsys.readouterr().err == (
+            f"pylb: Service {name!r} is headless and has no address: name one of its pods\n"
+        )
+    assert main(["trace", "a", "shop/db:80"]) == 1
+    assert capsys.readouterr().err == (
+        "pylb: Service 'shop/db' is of type ExternalName and has no address\n"
+    )
+    assert main(["trace", "a", "shop/nothing:80"]) == 1
+    assert "no Service, pod, node or outside host has this name" in capsys.readouterr().err
+
+
 def test_what_is_not_balanced(nodes: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trace", "a", "web:443"]) == 0
     assert capsys.readouterr().out == (
@@ -140,8 +194,8 @@ def test_as_json(nodes: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "status", "error"),
     [
         (["192.168.50.253", "10.96.0.10:80"], 2, "may come to any node: say which with --node"),
-        (["nobody", "10.96.0.10:80"], 1, "'nobody' is no IPv4 address, and no pod or node has"),
-        (["a", "nothing:80"], 1, "'nothing' is no IPv4 address, and no Service, pod or node"),
+        (["nobody", "10.96.0.10:80"], 1, "'nobody' is no IPv4 address, and no pod, node or outs"),
+        (["a", "nothing:80"], 1, "'nothing' is no IPv4 address, and no Service, pod, node"),
         (["a", "web"], 2, "'web': expected a port too, as in 10.96.0.10:80"),
         (["a", "web:0"], 2, "'web:0': expected NAME:PORT, with a port from 1 to 65535"),
         (["a", "web:65536"], 2, "'web:65536': expected NAME:PORT"),
