@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pylb.cli.common import CHANGE, add_command, add_lab, as_json, controller
+from pylb.cli.common import CHANGE, add_command, add_dry_run, add_lab, as_json, controller
 from pylb.cli.errors import CliError
 from pylb.cli.get import not_found
 from pylb.cli.kinds import WORDS, named, spelled
 from pylb.cli.object_tables import labels_of, name_of, namespace_of
 from pylb.cli.selector import read_selector
+
+if TYPE_CHECKING:
+    from pylb.control.client import Client
 
 
 def register(commands: Any) -> None:
@@ -24,6 +27,7 @@ def register(commands: Any) -> None:
         "pylb apply -f manifests/ -f extra.yaml",
     )
     add_files(parser, required=True)
+    add_dry_run(parser)
     parser.add_argument("-o", "--output", choices=["json"], help="format")
     add_lab(parser)
     parser.set_defaults(run=_apply)
@@ -44,6 +48,7 @@ def register(commands: Any) -> None:
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="with -l or --all")
     parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is fine")
     add_files(parser, required=False)
+    add_dry_run(parser)
     parser.add_argument("-o", "--output", choices=["json"], help="format")
     add_lab(parser)
     parser.set_defaults(run=_delete)
@@ -72,9 +77,18 @@ def read_manifests(files: list[str]) -> list[Any]:
     return list(read_all([Path("/dev/stdin" if file == "-" else file) for file in files]))
 
 
-def sent(files: list[str]) -> list[dict[str, Any]]:
-    """Manifests as the controller takes them."""
-    return [{"file": o.file, "document": o.document, "body": o.body} for o in read_manifests(files)]
+def sent(files: list[str], verb: str) -> list[dict[str, Any]]:
+    """Manifests as the controller takes them; raises `CliError` when there is nothing in them."""
+    return [
+        {"file": o.file, "document": o.document, "body": o.body} for o in _manifests(files, verb)
+    ]
+
+
+def _manifests(files: list[str], verb: str) -> list[Any]:
+    found = read_manifests(files)
+    if not found:
+        raise CliError(f"no objects passed to {verb}")
+    return found
 
 
 def warn(answer: dict[str, Any]) -> None:
@@ -84,14 +98,57 @@ def warn(answer: dict[str, Any]) -> None:
 
 
 def _apply(args: argparse.Namespace) -> int:
-    answer = controller(args.lab, CHANGE).post("/apply", {"objects": sent(args.files)})
+    if args.dry_run == "client":
+        answer = _would_apply(args)
+    else:
+        objects = sent(args.files, "apply")
+        answer = controller(args.lab, CHANGE).post("/apply", {"objects": objects})
     warn(answer)
     if args.output == "json":
         print(as_json(answer))
         return 0
     for result in answer["results"]:
-        print(f"{named(result['kind']).resource}/{result['name']} {result['action']}")
+        action = result["action"] + _dry(args)
+        print(f"{named(result['kind']).resource}/{result['name']} {action}")
     return 0
+
+
+def _dry(args: argparse.Namespace) -> str:
+    return " (dry run)" if args.dry_run == "client" else ""
+
+
+def _would_apply(args: argparse.Namespace) -> dict[str, Any]:
+    """What would come of `_apply`; as kubectl's, it does not look for what would change."""
+    refs = [_ref(each) for each in _manifests(args.files, "apply")]
+    there = _there(controller(args.lab), refs)
+    results = [
+        {**ref, "action": "configured" if known else "created"}
+        for ref, known in zip(refs, there, strict=True)
+    ]
+    return {"results": results, "warnings": []}
+
+
+def _would_delete(client: Client, refs: list[dict[str, str]]) -> dict[str, Any]:
+    results = [
+        {**ref, "action": "deleted" if known else "not found"}
+        for ref, known in zip(refs, _there(client, refs), strict=True)
+    ]
+    return {"results": results}
+
+
+def _there(client: Client, refs: list[dict[str, str]]) -> list[bool]:
+    """Whether the lab shows each object; of kinds that are not acted on it shows none."""
+    asked = sorted({(ref["kind"], ref["namespace"]) for ref in refs})
+    known = {
+        (kind, namespace, name_of(item))
+        for kind, namespace in asked
+        for item in client.get("/objects", kind=kind, namespace=namespace or None)["objects"]
+    }
+    return [(ref["kind"], ref["namespace"], ref["name"]) in known for ref in refs]
+
+
+def _ref(raw: Any) -> dict[str, str]:
+    return {"kind": raw.kind, "namespace": raw.namespace, "name": raw.name}
 
 
 def _delete(args: argparse.Namespace) -> int:
@@ -104,17 +161,18 @@ def _delete(args: argparse.Namespace) -> int:
         raise CliError("-A goes with -l or --all", status=2)
     if by_label:
         refs = _labelled(args)
-        if not refs:
-            print("No resources found", file=sys.stderr)
-            return 0
     elif args.files:
-        refs = [
-            {"kind": o.kind, "namespace": o.namespace, "name": o.name}
-            for o in read_manifests(args.files)
-        ]
+        refs = [_ref(each) for each in read_manifests(args.files)]
     else:
         refs = _refs(args)
-    answer = controller(args.lab, CHANGE).post("/delete", {"refs": refs})
+    if not refs:
+        print("No resources found", file=sys.stderr)
+        return 0
+    client = controller(args.lab, CHANGE)
+    if args.dry_run == "client":
+        answer = _would_delete(client, refs)
+    else:
+        answer = client.post("/delete", {"refs": refs})
     if args.output == "json":
         print(as_json(answer))
     results = answer["results"]
@@ -128,7 +186,7 @@ def _delete(args: argparse.Namespace) -> int:
             if not several or result["name"] not in there:
                 missing.append(not_found(kind, result["name"]))
         elif args.output != "json":
-            print(f'{kind.resource} "{result["name"]}" deleted')
+            print(f'{kind.resource} "{result["name"]}" deleted{_dry(args)}')
     if not missing or args.ignore_not_found:
         return 0
     sys.stdout.flush()

@@ -83,6 +83,18 @@ def add_lab(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
     )
 
 
+def add_dry_run(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """``--dry-run``.  ``again``: the parser above takes it too."""
+    parser.add_argument(
+        "--dry-run",
+        choices=["none", "client"],
+        nargs="?",
+        const="client",
+        default=argparse.SUPPRESS if again else "none",
+        help="client: only say what would be done",
+    )
+
+
 def add_nodes(parser: argparse.ArgumentParser) -> None:
     """``--lab``, ``--node`` and ``--socket``: which daemons are meant."""
     add_lab(parser)

@@ -6,10 +6,11 @@ import argparse
 from typing import Any
 
 from pylb.cli.apply import add_files, sent, warn
-from pylb.cli.common import CHANGE, add_command, add_lab, controller
+from pylb.cli.common import CHANGE, add_command, add_dry_run, add_lab, controller
 from pylb.cli.creation import add_creation, create, metadata, told
 from pylb.cli.errors import CliError
 from pylb.cli.kinds import named
+from pylb.cli.object_tables import name_of
 
 
 def register(commands: Any) -> None:
@@ -22,6 +23,7 @@ def register(commands: Any) -> None:
         "pylb create -f web.yaml",
     )
     add_files(parser, required=False)
+    add_dry_run(parser)
     add_lab(parser)
     parser.set_defaults(run=_files)
     kinds = parser.add_subparsers(title="kinds", metavar="KIND")
@@ -45,7 +47,13 @@ def register(commands: Any) -> None:
 def _files(args: argparse.Namespace) -> int:
     if not args.files:
         raise CliError("expected either -f FILE or a KIND: deployment", status=2)
-    answer = controller(args.lab, CHANGE).post("/create", {"objects": sent(args.files)})
+    objects = sent(args.files, "create")
+    if args.dry_run == "client":
+        for each in objects:
+            body = each["body"]
+            print(f"{named(body['kind']).resource}/{name_of(body)} created (dry run)")
+        return 0
+    answer = controller(args.lab, CHANGE).post("/create", {"objects": objects})
     warn(answer)
     if not told(answer):
         return 1

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from pylb.cli.apply import warn
-from pylb.cli.common import CHANGE, add_lab, controller
+from pylb.cli.common import CHANGE, add_dry_run, add_lab, controller
 from pylb.cli.errors import CliError
 from pylb.cli.kinds import Kind, named
 from pylb.cli.object_tables import Object, name_of
@@ -17,14 +17,7 @@ from pylb.cli.output import DOCUMENTS, add_output, show
 def add_creation(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
     """``-n``, ``--dry-run``, ``-o`` and ``--lab`` (``again``: see `add_lab`)."""
     parser.add_argument("-n", "--namespace", default="default", help="(default: default)")
-    parser.add_argument(
-        "--dry-run",
-        choices=["none", "client"],
-        nargs="?",
-        const="client",
-        default="none",
-        help="client: only say what would be made; with -o yaml, show it",
-    )
+    add_dry_run(parser, again=again)
     add_output(parser, DOCUMENTS)
     add_lab(parser, again=again)
 
@@ -43,7 +36,7 @@ def create(args: argparse.Namespace, body: dict[str, Any], action: str = "create
 
 def made(body: dict[str, Any]) -> dict[str, Any]:
     """An object from the command line as the controller takes it."""
-    return {"file": "pylb", "document": 0, "body": body}
+    return {"file": "", "document": 0, "body": body}
 
 
 def told(answer: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from pylb.cli import kinds
 from pylb.cli.common import add_command, add_lab, controller, table
 from pylb.cli.errors import CliError
+from pylb.cli.jsonpath import JsonPathError, Path, text_of
 from pylb.cli.kinds import Kind
 from pylb.cli.object_tables import Object, header, labels_of, name_of, namespace_of, row
-from pylb.cli.output import TABLES, add_output, show
+from pylb.cli.output import TABLES, add_output, path_option, show
 from pylb.cli.selector import read_selector
 
 
@@ -42,6 +44,9 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--show-labels", action="store_true", help="a column with all labels")
     add_output(parser, TABLES)
+    parser.add_argument(
+        "--sort-by", type=path_option, metavar="PATH", help="order by this field, {.metadata.name}"
+    )
     parser.add_argument("--no-headers", action="store_true", help="no column titles")
     add_lab(parser)
     parser.set_defaults(run=_run)
@@ -64,12 +69,44 @@ def _run(args: argparse.Namespace) -> int:
             missing += [(kind, name) for name in names if name not in by_name]
             objects = [by_name[name] for name in names if name in by_name]
         found.append((kind, objects))
+    if args.sort_by is not None:
+        found = _sorted(found, *args.sort_by)
     asked = [name for _, names in wanted for name in names]
     _print(args, found, asked)
     sys.stdout.flush()
     for kind, name in missing:
         print(not_found(kind, name), file=sys.stderr)
     return 1 if missing else 0
+
+
+def _sorted(
+    found: list[tuple[Kind, list[Object]]], spelled: str, path: Path
+) -> list[tuple[Kind, list[Object]]]:
+    """Each kind's objects by a field; those that do not have it come first."""
+    values = {}
+    for item in (item for _, items in found for item in items):
+        try:
+            values[id(item)] = path.find(item, item)
+        except JsonPathError as error:
+            raise CliError(f"--sort-by: {name_of(item)}: {error}") from None
+    if values and not any(values.values()):
+        raise CliError(f'couldn\'t find any field with path "{spelled}" in the list of objects')
+
+    def order(item: Object) -> tuple[Any, ...]:
+        return _rank(next(iter(values[id(item)]), None))
+
+    return [(kind, sorted(items, key=order)) for kind, items in found]
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    """Numbers by their size, text with the numbers in it by theirs: web-2 before web-10."""
+    if value is None:
+        return (0,)
+    if isinstance(value, int | float):
+        return (1, value)
+    text, *rest = re.split("([0-9]+)", text_of(value))
+    numbers = (number.lstrip("0") for number in rest[::2])
+    return (2, text, [(len(n), n, text) for n, text in zip(numbers, rest[1::2], strict=True)])
 
 
 def not_found(kind: Kind, name: str) -> str:
@@ -91,7 +128,7 @@ def _print(
         tables = [_table(args, kind, items, len(found) > 1) for kind, items in found if items]
         print("\n\n".join(tables))
     elif not asked:
-        where = "" if args.all_namespaces else f" in {args.namespace} namespace"
+        where = "" if args.all_namespaces else f" in {args.namespace} namespace."
         print(f"No resources found{where}", file=sys.stderr)
 
 

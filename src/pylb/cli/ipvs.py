@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,13 @@ def _run(args: argparse.Namespace) -> int:
         (node, ([s for s in servers if only in (None, (s.protocol, s.at))], samples))
         for node, (servers, samples) in taken
     ]
+    if only is not None and not failed:
+        some = [each for each in shown if each[1][0]]
+        if not some:
+            print("No such service", file=sys.stderr)
+            return 1
+        # A node port at a node's address is that node's alone.
+        shown = some
     if args.output == "json":
         told = [
             {"node": node, "services": [server.to_json() for server in servers]}

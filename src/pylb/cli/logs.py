@@ -60,6 +60,9 @@ def _run(args: argparse.Namespace) -> int:
     if tail < _ALL:
         raise CliError(f"--tail {tail}: expected -1 or more", status=2)
     logs = _selected(args) if args.selector is not None else [_named(args)]
+    if not logs:
+        print(f"No resources found in {args.namespace} namespace.", file=sys.stderr)
+        return 0
     readers = [Reader(path, f"[pod/{name}] " if args.prefix else "") for name, path in logs]
     for reader in readers:
         reader.start(None if tail == _ALL else tail)
@@ -114,14 +117,11 @@ def _selected(args: argparse.Namespace) -> list[tuple[str, Path]]:
     matches = read_selector(args.selector)
     answer = controller(args.lab).get("/objects", kind="Pod", namespace=args.namespace)
     paths = LabPaths(args.lab)
-    pods = [
+    return [
         (name_of(pod), paths.workload(f"{namespace_of(pod)}.{name_of(pod)}") / "log")
         for pod in answer["objects"]
         if matches(labels_of(pod))
     ]
-    if not pods:
-        raise CliError(f"no pod of namespace {args.namespace!r} matches {args.selector!r}")
-    return pods
 
 
 class Reader:

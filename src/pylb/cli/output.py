@@ -74,6 +74,14 @@ def _column(text: str) -> tuple[str, jsonpath.Path]:
     return title, jsonpath.path(path)
 
 
+def path_option(text: str) -> tuple[str, jsonpath.Path]:
+    """The path of an option of its own, as given and as read."""
+    try:
+        return text, jsonpath.path(text)
+    except JsonPathError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def document_of(found: Found, *, single: bool) -> Any:
     """The one object, or a List of all."""
     objects = [item for _, items in found for item in items]

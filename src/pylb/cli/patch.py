@@ -10,7 +10,7 @@ from typing import Any
 
 from pylb.cli import kinds
 from pylb.cli.apply import warn
-from pylb.cli.common import CHANGE, add_command, add_lab, controller
+from pylb.cli.common import CHANGE, add_command, add_dry_run, add_lab, controller
 from pylb.cli.creation import find, stored, tell
 from pylb.cli.errors import CliError
 from pylb.cli.get import not_found
@@ -62,6 +62,7 @@ def register(commands: Any) -> None:
 
 def _add_rest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--namespace", default="default", help="(default: default)")
+    add_dry_run(parser)
     add_output(parser, DOCUMENTS)
     add_lab(parser)
 
@@ -81,15 +82,20 @@ def _read(text: str, where: str) -> Any:
 
     try:
         return json.loads(text)
-    except json.JSONDecodeError as not_json:
-        try:
-            patch = yaml.safe_load(text)
-        except yaml.YAMLError:
-            patch = None
-        # Any text is YAML, so what is nothing else was meant to be JSON.
-        if not isinstance(patch, (dict, list)):
-            raise CliError(f"{where}: not JSON: {not_json}", status=2) from None
-        return patch
+    except json.JSONDecodeError:
+        pass
+    try:
+        patch = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        what = getattr(error, "problem", None) or str(error)
+        message = f"{where}: {line}neither JSON nor YAML: {what}"
+        raise CliError(message, status=2) from None
+    # Nearly any text is YAML.
+    if not isinstance(patch, (dict, list)):
+        raise CliError(f"{where}: expected a mapping or a list, got {text!r}", status=2)
+    return patch
 
 
 def _scale(args: argparse.Namespace) -> int:
@@ -98,6 +104,8 @@ def _scale(args: argparse.Namespace) -> int:
         if kind not in (DEPLOYMENT, REPLICA_SET):
             message = "expected deployments or replicasets"
             raise CliError(f"{kind.plural} cannot be scaled: {message}", status=2)
+    if args.replicas < 0:
+        raise CliError(f"--replicas {args.replicas}: expected 0 or more", status=2)
     patch = {"spec": {"replicas": args.replicas}}
     return max(_scale_one(args, kind, name, patch) for kind, name in asked)
 
@@ -122,6 +130,8 @@ def _asked(args: argparse.Namespace) -> list[tuple[Kind, str]]:
 def _apply(
     args: argparse.Namespace, kind: Kind, name: str, patch: Any, form: str, action: str
 ) -> int:
+    if args.dry_run == "client":
+        return _would_apply(args, kind, name, patch, form, action)
     namespace = args.namespace if kind.namespaced else ""
     ref = {"kind": kind.name, "namespace": namespace, "name": name}
     body = {"ref": ref, "patch": patch, "type": form}
@@ -137,3 +147,23 @@ def _apply(
     if args.output is None:
         return tell(args, kind, {"metadata": {"name": name}}, action)
     return tell(args, kind, stored(args, kind, name), action)
+
+
+def _would_apply(
+    args: argparse.Namespace, kind: Kind, name: str, patch: Any, form: str, action: str
+) -> int:
+    """Patch what the lab shows, here; whether the lab would take it is not asked."""
+    from pylb.policy.patching import PatchError, patched
+
+    item = find(args, kind, name)
+    if item is None:
+        sys.stdout.flush()
+        print(not_found(kind, name), file=sys.stderr)
+        return 1
+    try:
+        changed = patched(item, patch, form)
+    except PatchError as error:
+        raise CliError(f"the patch: {error}") from None
+    if changed == item and action == "patched":
+        action = "patched (no change)"
+    return tell(args, kind, changed, f"{action} (dry run)")

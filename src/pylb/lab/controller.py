@@ -221,7 +221,7 @@ class Controller:
             if not change:
                 return {"results": [{**_ref_json(ref), "action": "unchanged"}], "warnings": []}
             # Onto what was given, so that what was assigned stays no more than that.
-            store = before.apply(objects.raw("patch", 0, merge(given.raw.body, change)))
+            store = before.apply(objects.raw("", 0, merge(given.raw.body, change)))
             if store is not before:
                 await self._change(store)
         action = "unchanged" if store is before else "patched"

@@ -13,7 +13,8 @@ class Problem:
 
     ``document`` counts from 1 within the file, 0 when the file as a whole is
     meant; ``object`` is "Kind namespace/name" and ``field`` a path such as
-    ``spec.ports[0].port``; both may be empty.
+    ``spec.ports[0].port``; both may be empty, and so may ``file`` for what was
+    not read from one.
     """
 
     file: str
@@ -23,7 +24,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        parts = [self.file]
+        parts = [self.file] if self.file else []
         if self.document:
             parts.append(f"document {self.document}")
         parts += [part for part in (self.object, self.field) if part]

@@ -108,7 +108,7 @@ def test_a_patched_policy_changes_what_servers_see(lab: Lab, pylb: Shell) -> Non
     assert pylb("patch", "svc", "np", "-p", '{"spec":{"type":"ClusterIP"}}')
     assert pylb("get", "svc", "np", "-o", "jsonpath={.spec.ports[0].nodePort}") == ""
     pylb("patch", "svc", "np", "-p", '{"spec":{"ports":null}}', status=1)
-    assert pylb.err == "pylb: patch: Service default/np: spec.ports: expected at least one port\n"
+    assert pylb.err == "pylb: Service default/np: spec.ports: expected at least one port\n"
     pylb("delete", "svc,deploy", "-l", "app=np")
 
 

@@ -196,6 +196,21 @@ def _counts(*values: int) -> dict[str, int]:
     return dict(zip(names, values, strict=True))
 
 
+def test_ipvs_of_one_service(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    none = {**PLAN, "frontends": []}
+    lab.daemon("node1", {"GET /plan": PLAN, "GET /conntrack": {"flows": []}})
+    lab.daemon("node2", {"GET /plan": none, "GET /conntrack": {"flows": []}})
+    for options in ([], ["--stats"], ["-o", "json"]):
+        assert main(["ipvs", "-ln", "-t", "1.2.3.4:80", *options]) == 1
+        assert capsys.readouterr() == ("", "No such service\n")
+    assert main(["ipvs", "-ln", "-u", f"{VIP}:80"]) == 1
+    capsys.readouterr()
+    # One that only some nodes have is not missing.
+    assert main(["ipvs", "-ln", "-t", f"{VIP}:80"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("IP Virtual Server"), out.count(f"TCP  {VIP}:80"), err) == (1, 1, "")
+
+
 def test_ipvs_rate(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     looks = iter((FLOWS[:1], FLOWS[:3]))
 

@@ -35,7 +35,9 @@ def test_logs(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == (
         "pylb: lab 'pylb' has no pod 'nope' in namespace 'default'\n"
     )
-    assert main(["logs", "-l", "app=nope"]) == 1
+    for more in ([], ["-f"]):
+        assert main(["logs", "-l", "app=nope", *more]) == 0
+        assert capsys.readouterr() == ("", "No resources found in default namespace.\n")
     assert main(["logs"]) == 2
     assert main(["logs", "../../etc"]) == 2
     assert main(["logs", "pod/../../etc"]) == 1

@@ -148,6 +148,43 @@ def test_labels_as_columns(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+def test_sorted(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    def names(*words: str) -> list[str]:
+        assert main(["get", *words, "-o", "jsonpath={.items[*].metadata.name}"]) == 0
+        return capsys.readouterr().out.split()
+
+    assert names("pods", "-A", "--sort-by=.metadata.name") == ["db", "web-1", "x"]
+    assert names("pods", "-A", "--sort-by={.metadata.namespace}") == ["web-1", "db", "x"]
+    # What does not have the field comes first, and the others as they came.
+    assert names("pods", "-A", "--sort-by={.metadata.labels.app}") == ["db", "web-1", "x"]
+    assert main(["get", "pods", "--sort-by={.metadata.name}", "--no-headers"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["db", "web-1"]
+    assert main(["get", "pods", "--sort-by={.nope}"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        'pylb: couldn\'t find any field with path "{.nope}" in the list of objects\n',
+    )
+    assert main(["get", "pods", "-n", "empty", "--sort-by={.nope}"]) == 0
+    assert main(["get", "pods", "--sort-by={.kind[0]}"]) == 1
+    assert main(["get", "svc", "--sort-by=.spec.ports[0].port"]) == 0
+    with pytest.raises(SystemExit):
+        main(["get", "pods", "--sort-by={.a"])
+
+
+def test_numbers_in_names_are_sorted_as_numbers(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {"web-10": 10, "web-9": 9, "app": None, "2": 9.5}
+    pods = [{"metadata": {"name": name}, "n": number} for name, number in numbers.items()]
+    lab.controller({"GET /objects": {"objects": pods}})
+    assert main(["get", "pods", "--sort-by=.metadata.name", "-o", "name"]) == 0
+    assert capsys.readouterr().out.split() == [
+        f"pod/{name}" for name in ("2", "app", "web-9", "web-10")
+    ]
+    assert main(["get", "pods", "--sort-by=.n", "-o", "name"]) == 0
+    assert capsys.readouterr().out.split() == ["pod/app", "pod/web-9", "pod/2", "pod/web-10"]
+
+
 def test_kinds_with_names(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["get", "pod/web-1", "svc/web", "pod/nope", "-o", "name"]) == 1
     assert capsys.readouterr() == (
@@ -206,7 +243,7 @@ def test_what_is_not_there(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> 
     assert "web-1" in out
     assert err == 'Error from server (NotFound): pods "nope" not found\n'
     assert main(["get", "pods", "-n", "empty"]) == 0
-    assert capsys.readouterr() == ("", "No resources found in empty namespace\n")
+    assert capsys.readouterr() == ("", "No resources found in empty namespace.\n")
     assert main(["get", "secrets"]) == 2
     assert capsys.readouterr().err.startswith("pylb: 'secrets' is no kind of object: expected one")
     assert main(["get", "pods", "-l", "a b"]) == 2

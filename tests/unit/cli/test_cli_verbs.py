@@ -12,6 +12,7 @@ import yaml
 
 from pylb.cli.main import main
 from pylb.control.http import HttpError, Request
+from pylb.policy.errors import Problem
 
 from .conftest import Lab
 
@@ -154,6 +155,15 @@ def test_create_deployment(cluster: Cluster, capsys: pytest.CaptureFixture[str])
     assert main([*two, "--", "sleep"]) == 2
 
 
+def test_an_object_of_the_command_line_has_no_file(cluster: Cluster) -> None:
+    """Errors then begin with the object."""
+    assert main(["create", "deployment", "web", "--image=nginx"]) == 0
+    assert cluster.sent[-1][1]["objects"][0]["file"] == ""
+    assert str(Problem("", 0, "Service default/web", "spec.ports", "expected at least one")) == (
+        "Service default/web: spec.ports: expected at least one"
+    )
+
+
 def test_create_says_what_is_there_already(
     cluster: Cluster, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -198,6 +208,54 @@ def test_dry_runs(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "1"
     assert main(["run", "web", "--image=nginx", "--dry-run", "-o", "name"]) == 0
     assert capsys.readouterr().out == "pod/web\n"
+
+
+def test_dry_runs_of_changes(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """They look at what is there, and send nothing."""
+    cluster.objects.append(SERVICE)
+    command = ["patch", "svc", "web", "--dry-run=client", "-p"]
+    assert main([*command, "spec: {type: NodePort}"]) == 0
+    assert capsys.readouterr().out == "service/web patched (dry run)\n"
+    assert main([*command, "spec: {type: NodePort}", "-o", "jsonpath={.spec.type}"]) == 0
+    assert capsys.readouterr().out == "NodePort"
+    assert main([*command, "spec: {selector: {app: web}}"]) == 0
+    assert capsys.readouterr().out == "service/web patched (no change) (dry run)\n"
+    assert main([*command, "kind: Pod"]) == 1
+    assert capsys.readouterr().err.startswith("pylb: the patch: ")
+    assert main(["patch", "svc", "nope", "--dry-run=client", "-p", "{}"]) == 1
+    assert capsys.readouterr().err == 'Error from server (NotFound): services "nope" not found\n'
+    assert main(["scale", "deploy/web", "--replicas=2", "--dry-run=client"]) == 0
+    assert capsys.readouterr().out == "deployment.apps/web scaled (dry run)\n"
+    manifest = tmp_path / "more.yaml"
+    more = {**SERVICE, "metadata": {"name": "more"}}
+    manifest.write_text(yaml.safe_dump_all([SERVICE, more]))
+    assert main(["create", "-f", str(manifest), "--dry-run=client"]) == 0
+    assert capsys.readouterr().out == (
+        "service/web created (dry run)\nservice/more created (dry run)\n"
+    )
+    assert main(["apply", "-f", str(manifest), "--dry-run=client"]) == 0
+    assert capsys.readouterr().out == (
+        "service/web configured (dry run)\nservice/more created (dry run)\n"
+    )
+    assert main(["delete", "-f", str(manifest), "--dry-run=client"]) == 1
+    assert capsys.readouterr() == (
+        'service "web" deleted (dry run)\n',
+        'Error from server (NotFound): services "more" not found\n',
+    )
+    assert main(["delete", "deploy", "--all", "--dry-run=client"]) == 0
+    assert capsys.readouterr().out == 'deployment.apps "web" deleted (dry run)\n'
+    assert cluster.sent == []
+
+
+def test_a_manifest_of_nothing(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("apply", "create"):
+        assert main([verb, "-f", "/dev/null"]) == 1
+        assert capsys.readouterr() == ("", f"pylb: no objects passed to {verb}\n")
+    assert main(["delete", "-f", "/dev/null"]) == 0
+    assert capsys.readouterr() == ("", "No resources found\n")
+    assert cluster.sent == []
 
 
 def test_run(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -376,7 +434,11 @@ def test_patch(cluster: Cluster, capsys: pytest.CaptureFixture[str], tmp_path: P
     assert capsys.readouterr().err.endswith('(NotFound): nodes "node9" not found\n')
     assert cluster.sent[-1][1]["ref"]["namespace"] == ""
     assert main(["patch", "svc", "web", "-p", "{"]) == 2
-    assert capsys.readouterr().err.startswith("pylb: -p: not JSON: ")
+    assert capsys.readouterr().err.startswith("pylb: -p: line 1: neither JSON nor YAML: ")
+    assert main(["patch", "svc", "web", "-p", "type: [}"]) == 2
+    assert capsys.readouterr().err.startswith("pylb: -p: line 1: neither JSON nor YAML: ")
+    assert main(["patch", "svc", "web", "-p", "Local"]) == 2
+    assert capsys.readouterr().err == "pylb: -p: expected a mapping or a list, got 'Local'\n"
     assert main(["patch", "svc", "-p", "{}"]) == 2
     assert main(["patch", "svc", "web", "--patch-file", str(tmp_path / "none")]) == 1
 
@@ -408,5 +470,9 @@ def test_scale(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == (
         "pylb: deployment.apps 'web': expected 5 replicas, there are 2\n"
     )
+    asked = len(cluster.sent)
+    assert main(["scale", "deploy/web", "--replicas=-1"]) == 2
+    assert capsys.readouterr().err == "pylb: --replicas -1: expected 0 or more\n"
+    assert len(cluster.sent) == asked
     assert main(["scale", "pod", "alone", "--replicas=2"]) == 2
     assert main(["scale", "deploy", "--replicas=2"]) == 2

@@ -158,7 +158,7 @@ def test_patches_that_cannot_be_change_nothing(lab: Told) -> None:
             actions(lab.patch(WEB_SERVICE, patch, form))
     with pytest.raises(ManifestError) as found:
         actions(lab.patch(WEB_SERVICE, {"spec": {"clusterIP": "1.2.3.4"}}, "merge"))
-    assert str(found.value).startswith("patch: Service default/web: spec.clusterIP: ")
+    assert str(found.value).startswith("Service default/web: spec.clusterIP: ")
     with pytest.raises(LabError) as owned:
         actions(lab.patch(Ref("Pod", "default", "web-0"), {}, "merge"))
     assert str(owned.value) == (
