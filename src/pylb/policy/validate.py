@@ -14,6 +14,7 @@ from pylb.policy.model import (
     LocalRedirect,
     Node,
     Pod,
+    Protocol,
     Service,
     ServiceType,
 )
@@ -331,6 +332,11 @@ def _unpaired(
 ) -> Iterator[tuple[str, str]]:
     """Ports of a policy that lead nowhere, each with its field; ``at`` is the frontend's."""
     ports = [(f"{at}[{i}]", port) for i, port in enumerate(redirect.ports)]
+    first: dict[tuple[int, Protocol], str] = {}
+    for field, port in ports:
+        before = first.setdefault((port.port, port.protocol), field)
+        if before != field:
+            yield field, f"{_spelled(port)} is at {before} too: only one of them is in force"
     service = services.get(redirect.service) if redirect.service is not None else None
     if service is not None and service.cluster_ip is not None:
         have = {(port.port, port.protocol) for port in service.ports}

@@ -493,6 +493,16 @@ BACKEND = "spec.redirectBackend.toPorts"
                 f"{BACKEND}[1]: nothing is redirected to 4/TCP (c): {NOTHING}",
             ],
         ),
+        (
+            TO_ADDRESS,
+            {"a": 1, "b": 1},
+            {"a": 1, "b": 2},
+            [
+                "spec.redirectFrontend.addressMatcher.toPorts[1]: 1/TCP (b) is at "
+                "spec.redirectFrontend.addressMatcher.toPorts[0] too: "
+                "only one of them is in force"
+            ],
+        ),
         (TO_SERVICE, {"x": 80, "y": 81}, {"x": 1, "y": 1}, []),
         (
             TO_SERVICE,
