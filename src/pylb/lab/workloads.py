@@ -174,7 +174,9 @@ class Workload:
         """Why it is not ready, in a few words."""
         for running in self.running:
             name = running.container.name
-            if running.child is None or not running.child.alive:
+            runs = running.child is not None and running.child.alive
+            # Started again a moment ago, it may end as it did before.
+            if not runs or not (self._wanted or running.stays):
                 times = "time" if running.restarts == 1 else "times"
                 again = f", restarted {running.restarts} {times}" if running.restarts else ""
                 return f"container {name} ended with status {running.last_status}{again}"
