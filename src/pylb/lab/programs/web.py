@@ -72,7 +72,9 @@ def access_line(request: Request, response: Response, now: float) -> str:
 
 
 def _escaped(text: str) -> str:
-    # nginx writes quotes, backslashes and what is not printable as \xHH.
+    # nginx writes quotes, backslashes and what is not printable as \xHH.  Mostly there are none.
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
     return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02X}" for c in text)
 
 
