@@ -3,7 +3,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Tests run in so many processes, a file in one; labs wait more than they compute.
+# Tests run in so many processes, a file in one; labs wait more than they compute.  In the
+# order of their names, for the long ones come early then.
 WORKERS ?= 2
 
 .DELETE_ON_ERROR:
@@ -44,7 +45,7 @@ walkthroughs:
 	@tools/walkthroughs.sh $(WALK)
 
 test: setup
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(PYTHON) -m pytest -q tests/unit/test_style.py tests/unit/test_arrows.py
