@@ -163,8 +163,10 @@ def _redirected(
     if not resolved:
         return policy
     addresses, services = dict(policy.redirects), dict(policy.redirected)
-    for key in resolved.keys() & every.keys():
-        redirect = resolved[key]
+    # In the policy's own order: that of a set differs from run to run, and with it the plan's.
+    for key, redirect in resolved.items():
+        if key not in every:
+            continue
         if redirect.service is not None:
             services[redirect.service] = redirect
         else:
