@@ -195,9 +195,9 @@ class Service:
 
     ``cluster_ip`` is None for a headless Service.  ``selector`` is None when the
     endpoints come from Endpoints or EndpointSlice objects of the user.
-    ``load_balancer_ips`` are those that ``status.loadBalancer`` or
-    ``spec.loadBalancerIP`` gave, or the one from a pool; ``source_ranges`` are
-    whom they answer, () for everyone.  ``affinity`` is ClientIP's timeout in
+    ``load_balancer_ips`` are those that the field ``load_balancer_at`` gave, or the
+    one from a pool, which no field gave; ``source_ranges`` are whom they answer, ()
+    for everyone.  ``affinity`` is ClientIP's timeout in
     seconds, 0 for no affinity.  ``health_check_node_port`` is 0 where there is
     none: only a LoadBalancer with policy Local has one.
     """
@@ -215,6 +215,7 @@ class Service:
     internal_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     affinity: int = 0
     load_balancer_ips: tuple[IPv4Address, ...] = ()
+    load_balancer_at: str = field(default="", compare=False)
     external_ips: tuple[IPv4Address, ...] = ()
     source_ranges: tuple[IPv4Network, ...] = ()
     allocates_node_ports: bool = True

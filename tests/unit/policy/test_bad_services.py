@@ -13,6 +13,15 @@ import pytest
 from tests.unit.policy.cluster import GOOD, problems, store
 from tests.unit.policy.manifests import service
 
+
+def annotated(addresses: str, name: str = "s", **spec: object) -> str:
+    """A load balancer that asks for addresses as MetalLB's users do."""
+    about = f"{{name: {name}, annotations: {{metallb.io/loadBalancerIPs: '{addresses}'}}}}"
+    return service(name, type="LoadBalancer", **spec).replace(f"{{name: {name}}}", about)
+
+
+ANNOTATION = 'metadata.annotations["metallb.io/loadBalancerIPs"]'
+
 BAD = {
     "a port that is no number": (
         service(ports=[{"port": "x"}]),
@@ -183,6 +192,26 @@ BAD = {
         "f1.yaml: document 2: Service default/b: spec.loadBalancerIP: "
         "192.0.2.1:80/TCP is Service default/a's already",
     ),
+    # Regression: such addresses went unchecked, and others were said to be the status's.
+    "a balancer's address in an annotation on loopback": (
+        annotated("127.0.0.5,192.0.2.1"),
+        f"f1.yaml: document 1: Service default/s: {ANNOTATION}: may not be loopback: 127.0.0.5",
+    ),
+    "a balancer's address in an annotation that is none": (
+        annotated("192.0.2.1,x"),
+        f"f1.yaml: document 1: Service default/s: {ANNOTATION}: expected an IPv4 address, got 'x'",
+    ),
+    "a balancer's address in an annotation and the service CIDR": (
+        annotated("10.96.3.3"),
+        f"f1.yaml: document 1: Service default/s: {ANNOTATION}: "
+        "10.96.3.3 is in the service CIDR 10.96.0.0/12",
+    ),
+    "a balancer's address beside a proxy's that was given out": (
+        service(type="LoadBalancer", loadBalancerIP="10.96.3.3")
+        + "status: {loadBalancer: {ingress: [{ip: 192.0.2.1, ipMode: Proxy}]}}\n",
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerIP: "
+        "10.96.3.3 is in the service CIDR 10.96.0.0/12",
+    ),
     "a Service whose name begins with a digit": (
         service("1st"),
         "f1.yaml: document 1: Service default/1st: metadata.name: expected a DNS label that "
@@ -347,6 +376,10 @@ WARNED = {
     "a balancer's address of a Service that is no balancer": (
         service(loadBalancerIP="192.0.2.1"),
         "spec.loadBalancerIP: is not acted on: only a Service of type LoadBalancer has one",
+    ),
+    "a balancer's address in an annotation too": (
+        annotated("192.0.2.1", loadBalancerIP="192.0.2.2"),
+        f"{ANNOTATION}: is not acted on: spec.loadBalancerIP is set",
     ),
     "external IPs of a headless Service": (
         service(clusterIP="None", externalIPs=["192.0.2.1"]),

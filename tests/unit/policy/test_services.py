@@ -65,11 +65,18 @@ def test_an_address_is_given_by_status_or_spec_or_annotation(tmp_path: Path) -> 
         service("b", loadBalancerIP="192.0.2.3", **BALANCER),
         service("c", annotations={"metallb.io/loadBalancerIPs": "192.0.2.4,::1"}, **BALANCER),
         service("d", loadBalancerIP="192.0.2.5"),
+        service(
+            "e",
+            annotations={"metallb.io/loadBalancerIPs": "192.0.2.6"},
+            loadBalancerIP="192.0.2.7",
+            **BALANCER,
+        ),
     )
     assert addresses(given, "a") == ["192.0.2.1", "192.0.2.2"]
     assert addresses(given, "b") == ["192.0.2.3"]
     assert addresses(given, "c") == ["192.0.2.4"]
     assert addresses(given, "d") == [], "a ClusterIP Service has none"
+    assert addresses(given, "e") == ["192.0.2.7"], "the spec comes first"
     assert any("hostname: is not acted on" in w for w in given.warnings)
 
 
