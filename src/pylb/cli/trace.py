@@ -72,8 +72,9 @@ def _run(args: argparse.Namespace) -> int:
         node = trace.enters_at(plan, src, dst)
         if node is None:
             raise CliError(f"{args.source} may come to any node: say which with --node", status=2)
-        args.node = node
-        client, plan = _plan(daemons(args)[0])
+        if node != plan.node:
+            args.node = node
+            client, plan = _plan(daemons(args)[0])
     protocol = _PROTOCOLS[args.protocol]
     found = trace.explain(plan, FlowTuple(src, dst, protocol, sport or trace.ANY_PORT, dport))
     flows = _flows(client, found.original, sport)
