@@ -14,9 +14,9 @@
  * full (linear probing, sizes are powers of two).  The hashes are not keyed: all keys
  * come from the plan, and no packet puts one there.
  *
- * Where `rr` has come to is the one thing that packets write.  It outlives plans, so it
- * lies apart and is shared by all that have the frontend.  Packets take turns under the
- * dataplane's lock; plans are made and freed by one thread at a time.
+ * Where `rr` and `wrr` have come to is the one thing that packets write.  It outlives
+ * plans, so it lies apart and is shared by all that have the frontend.  Packets take
+ * turns under the dataplane's lock; plans are made and freed by one thread at a time.
  */
 #include "plan.h"
 
@@ -490,7 +490,7 @@ static bool make_addresses(struct pylb_plan *plan, const struct pylb_plan *kept,
  * @base:	The plan before, which is left as it is; NULL: none
  * @change:	What changes; nothing of it is referred to later
  *
- * What is both removed and set is there, and its `rr` begins anew.  Of what is set
+ * What is both removed and set is there, and its turns begin anew.  Of what is set
  * twice the last counts.
  *
  * Return: the plan, NULL if there is no memory, or the change cannot be: a frontend's

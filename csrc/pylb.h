@@ -223,7 +223,7 @@ struct pylb_change {
 	const uint32_t *holders;		/* ...and how many of them; 0 removes */
 	size_t n_addresses;
 	int set_peers;
-	int whole;				/* nothing of the base stays but the turns of `rr` */
+	int whole;				/* of the base stay turns and Maglev's tables alone */
 };
 
 struct pylb_plan;
