@@ -82,6 +82,7 @@ def takers(
     All, or with policy Local those that have an endpoint that takes new flows: it is ready
     or serves while it terminates, as MetalLB has it, and has a weight.  Without one those
     with an endpoint of any kind: it has established flows, which must not lose their way.
+    And all where there is no endpoint at all, for somebody has to refuse.
     """
     if not service.reached_from_outside:
         return ()
@@ -89,9 +90,12 @@ def takers(
         return tuple(sorted(nodes))
     endpoints = [endpoint for each in slices for endpoint in each.endpoints]
     taking = [e for e in endpoints if e.weight and (e.ready or (e.serving and e.terminating))]
-    meant = {e.address for e in taking or endpoints}
+    if not endpoints:
+        return tuple(sorted(nodes))
     return tuple(
-        name for name, node in sorted(nodes.items()) if any(a in node.pod_cidr for a in meant)
+        name
+        for name, node in sorted(nodes.items())
+        if any(endpoint.is_on(node) for endpoint in taking or endpoints)
     )
 
 

@@ -258,7 +258,8 @@ class EndpointPort:
 class Endpoint:
     """One address behind a Service and its conditions.
 
-    ``pod`` and ``node`` are known when a pod of the policy has the address.
+    ``pod`` is known when one of the policy has the address; ``node`` is that pod's, or
+    what the slice says.
     ``for_zones`` and ``for_nodes`` are hints: whose nodes are to use it, () for
     no hint.  ``weight`` is for the schedulers that weigh; 0 takes no new flows.
     """
@@ -272,6 +273,10 @@ class Endpoint:
     for_zones: tuple[str, ...] = ()
     for_nodes: tuple[str, ...] = ()
     weight: int = 1
+
+    def is_on(self, node: Node) -> bool:
+        """Whether ``node`` has it: by its name, or without one by its podCIDR."""
+        return self.node == node.name if self.node else self.address in node.pod_cidr
 
 
 @dataclass(frozen=True, slots=True)
