@@ -271,7 +271,10 @@ def _source_ranges(
             reader.notes.warn(reader.at(at), "is not acted on: only IPv4 prefixes are")
             continue
         try:
-            # Kubernetes takes host bits too, and cuts them off.
+            # Kubernetes takes host bits too, and cuts them off; but neither a bare address nor
+            # a netmask is a prefix to it.
+            if not text.rpartition("/")[2].strip().isdecimal():
+                raise ValueError
             found.add(IPv4Network(text.strip(), strict=False))
         except ValueError:
             reader.wrong(at, f"expected an IPv4 prefix such as 10.0.0.0/8, got {show(text)}")

@@ -93,6 +93,16 @@ BAD = {
         "f1.yaml: document 1: Service default/s: spec.loadBalancerSourceRanges[0]: "
         "expected an IPv4 prefix such as 10.0.0.0/8, got '10.0.0.0/40'",
     ),
+    "a source range without a length": (
+        service(type="LoadBalancer", loadBalancerSourceRanges=["10.0.0.1"]),
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerSourceRanges[0]: "
+        "expected an IPv4 prefix such as 10.0.0.0/8, got '10.0.0.1'",
+    ),
+    "a source range with a netmask": (
+        service(type="LoadBalancer", loadBalancerSourceRanges=["10.0.0.0/255.0.0.0"]),
+        "f1.yaml: document 1: Service default/s: spec.loadBalancerSourceRanges[0]: "
+        "expected an IPv4 prefix such as 10.0.0.0/8, got '10.0.0.0/255.0.0.0'",
+    ),
     "node ports allocated for a Service that has none": (
         service(allocateLoadBalancerNodePorts=False),
         "f1.yaml: document 1: Service default/s: spec.allocateLoadBalancerNodePorts: "
