@@ -56,7 +56,7 @@ def test_a_thousand_requests_in_turn_and_sixty_four_at_once(lab: Lab, step: obje
 
 @pytest.mark.tools("iperf3")
 def test_a_stream_through_clusterip_and_overlay_does_not_stall(lab: Lab) -> None:
-    seconds = int(os.environ.get("PYLB_IPERF_SECONDS", "3"))
+    seconds = int(os.environ.get("PYLB_IPERF_SECONDS", "5"))
     manifest = [
         {
             "apiVersion": "v1",
