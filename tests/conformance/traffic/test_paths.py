@@ -13,6 +13,7 @@ from pylb.dataplane.features import Feature
 from pylb.lab.demo.steps import steps
 from pylb.policy.objects import read
 from pylb.policy.store import Store
+from tests.conformance import PYTHON
 from tests.conformance.traffic.conftest import MANIFEST, Lab, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("curl")]
@@ -181,7 +182,7 @@ def test_a_closed_port_refuses_at_once_through_any_translation(
 ) -> None:
     """Resets and port unreachables, ours and the far host's, reach the asking socket."""
     target = lab.pod(address) if address == "web-2" else address
-    told = lab.run("client-1", "/usr/bin/python3", "-c", CONNECT, protocol, target, str(port))
+    told = lab.run("client-1", PYTHON, "-c", CONNECT, protocol, target, str(port))
     assert told.strip() == "ConnectionRefusedError"
 
 
