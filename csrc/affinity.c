@@ -5,7 +5,7 @@
  * Theory of Operation
  * ===================
  *
- * Bounded: MOST_AFFINE clients of all Services together; the one that asked longest ago
+ * Bounded: PYLB_MOST_AFFINE clients of all Services together; the one that asked longest ago
  * is forgotten.  Entries hang in one list in order of their last use and in chains by a
  * keyed hash, for who the clients are is theirs to choose.  An entry whose time is over
  * stays until it is used anew or forgotten; who asks says how long it counts.
@@ -17,7 +17,7 @@
 #include "hash.h"
 
 #define NONE	UINT32_MAX
-#define CHAINS	MOST_AFFINE
+#define CHAINS	PYLB_MOST_AFFINE
 #define SECOND	1000000000ull	/* nanoseconds */
 
 /**
@@ -54,7 +54,7 @@ struct affinity {
 	uint32_t count;
 	uint32_t oldest, newest;
 	uint32_t chains[CHAINS];
-	struct entry entries[MOST_AFFINE];
+	struct entry entries[PYLB_MOST_AFFINE];
 };
 
 /**
@@ -143,6 +143,20 @@ bool affinity_given(const struct affinity *a, uint32_t service, uint32_t client,
 }
 
 /**
+ * affinity_services() - Whose clients are remembered, also those whose time is over
+ * @a:		Affinity
+ * @services:	Out: PYLB_MOST_AFFINE numbers, one for each client
+ *
+ * Return: how many there are
+ */
+uint32_t affinity_services(const struct affinity *a, uint32_t *services)
+{
+	for (uint32_t i = 0; i < a->count; i++)
+		services[i] = a->entries[i].service;
+	return a->count;
+}
+
+/**
  * unuse() - Take an entry out of the order of use
  * @a:	Affinity
  * @e:	Entry
@@ -196,7 +210,7 @@ void affinity_give(struct affinity *a, uint32_t service, uint32_t client, uint64
 	if (at == NONE) {
 		uint32_t *chain = &a->chains[chain_of(a, service, client)];
 
-		at = a->count < MOST_AFFINE ? a->count++ : forget_oldest(a);
+		at = a->count < PYLB_MOST_AFFINE ? a->count++ : forget_oldest(a);
 		e = &a->entries[at];
 		e->service = service;
 		e->client = client;

@@ -243,16 +243,18 @@ enum verdict track(struct table *t, uint32_t slot, const struct packet *p, int d
 		verdict = track_sctp(t, slot, p, direction, fresh, now, timeouts, &changed);
 	else
 		changed = track_plain(t, slot, now, timeouts);
-	if (verdict == VERDICT_REOPEN)
+	if (verdict == VERDICT_REOPEN) {
 		table_destroy(t, slot, now);
-	if (verdict == VERDICT_INVALID && f->protocol == PROTO_SCTP && changed) {
-		/* What its first chunks did stays done. */
-		if (f->load != LOAD_NONE)
-			table_weigh(t, slot, is_open(f) ? LOAD_OPEN : LOAD_CLOSING);
-		table_announce(t, PYLB_UPDATE, slot, now);
-	}
-	if (verdict == VERDICT_REOPEN || verdict == VERDICT_INVALID)
 		return verdict;
+	}
+	if (changed && f->load != LOAD_NONE)
+		table_weigh(t, slot, is_open(f) ? LOAD_OPEN : LOAD_CLOSING);
+	if (verdict == VERDICT_INVALID) {
+		/* What the first chunks of an SCTP packet did stays done. */
+		if (changed)
+			table_announce(t, PYLB_UPDATE, slot, now);
+		return verdict;
+	}
 
 	table_count(t, slot, direction, p->segments, bytes_of(p));
 	if (direction == REPLY && !f->seen_reply) {
@@ -263,8 +265,6 @@ enum verdict track(struct table *t, uint32_t slot, const struct packet *p, int d
 		table_destroy(t, slot, now);
 		return VERDICT_ACCEPT;
 	}
-	if (changed && f->load != LOAD_NONE)
-		table_weigh(t, slot, is_open(f) ? LOAD_OPEN : LOAD_CLOSING);
 	if (fresh)
 		table_announce(t, PYLB_NEW, slot, now);
 	else if (changed)

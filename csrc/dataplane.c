@@ -375,6 +375,23 @@ size_t pylb_flows(struct pylb_dataplane *dp, uint64_t now, uint32_t *slot, struc
 }
 
 /**
+ * pylb_affine_services() - The Services whose clients sessionAffinity remembers
+ * @dp:		Dataplane
+ * @services:	Out: see affinity_services()
+ *
+ * Return: how many there are
+ */
+uint32_t pylb_affine_services(struct pylb_dataplane *dp, uint32_t *services)
+{
+	uint32_t count;
+
+	dataplane_lock(dp);
+	count = affinity_services(dp->affinity, services);
+	dataplane_unlock(dp);
+	return count;
+}
+
+/**
  * pylb_destroy() - Destroy a flow
  * @dp:		Dataplane
  * @slot:	Where it lay

@@ -168,7 +168,6 @@ uint32_t tcp_segment(const struct tuple *t, uint32_t seq, uint32_t ack, uint8_t 
 uint32_t sctp_abort(const struct tuple *t, uint32_t tag, uint8_t flags, uint8_t *to)
 {
 	uint8_t *sctp = to + IP_HEADER;
-	uint32_t crc;
 
 	memset(sctp, 0, SCTP_HEADER + ABORT_LENGTH);
 	put16(sctp, t->sport);
@@ -177,9 +176,7 @@ uint32_t sctp_abort(const struct tuple *t, uint32_t tag, uint8_t flags, uint8_t 
 	sctp[SCTP_HEADER] = SCTP_ABORT;
 	sctp[SCTP_HEADER + 1] = flags;
 	put16(sctp + SCTP_HEADER + 2, ABORT_LENGTH);
-	crc = pylb_crc32c(sctp, SCTP_HEADER + ABORT_LENGTH, 0);
-	for (uint32_t i = 0; i < sizeof(crc); i++)
-		sctp[SCTP_CRC_AT + i] = (uint8_t)(crc >> 8 * i);
+	put_crc(sctp + SCTP_CRC_AT, pylb_crc32c(sctp, SCTP_HEADER + ABORT_LENGTH, 0));
 	put_ip(to, 0, IP_HEADER + SCTP_HEADER + ABORT_LENGTH, IP_DONT_FRAGMENT, PROTO_SCTP, t->src,
 	       t->dst);
 	return IP_HEADER + SCTP_HEADER + ABORT_LENGTH;

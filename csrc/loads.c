@@ -15,6 +15,8 @@
 
 #include <stdlib.h>
 
+#include "hash.h"
+
 #define PLACES		131072	/* a power of two */
 #define MOST_LOADED	(PLACES / 2)
 
@@ -65,8 +67,7 @@ void loads_free(struct loads *l)
  */
 static uint32_t home(uint64_t key)
 {
-	key *= 0x9e3779b97f4a7c15ull;
-	return (uint32_t)(key >> 40) & (PLACES - 1);
+	return (uint32_t)mix(key) & (PLACES - 1);
 }
 
 /**

@@ -174,12 +174,10 @@ void maglev_release(struct maglev *m)
  */
 bool shelf_init(struct shelf *s, size_t most)
 {
-	size_t places = 2;
-
-	while (places < 2 * most)
-		places *= 2;
-	s->mask = (uint32_t)(places - 1);
-	s->places = calloc(places, sizeof(*s->places));
+	if (most > MOST_ENTRIES)
+		return false;
+	s->mask = mask_for(most);
+	s->places = calloc((size_t)s->mask + 1, sizeof(*s->places));
 	return s->places;
 }
 

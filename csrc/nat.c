@@ -75,6 +75,7 @@ static struct source masquerade(const struct pylb_plan *plan)
  * @to_pod:	The backend is a pod, of any node
  *
  * A backend outside the cluster knows neither pods nor tunnel ends, so it sees the node.
+ * A process of the node itself would answer the node past us: it sees the tunnel's end.
  *
  * Return: the source
  */
@@ -85,6 +86,8 @@ struct source source_to_backend(const struct pylb_plan *plan, const struct tuple
 	const struct pylb_node_config *node = plan_node(plan);
 	enum client client = client_of(plan, original->src);
 
+	if (plan_is_own(plan, backend->address))
+		return keep_port(node->tunnel_ip);
 	if (!to_pod) {
 		if (client == CLIENT_POD && !node->masquerade)
 			return keep_port(original->src);

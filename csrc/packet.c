@@ -287,17 +287,6 @@ static uint16_t transport_sum(const struct packet *p)
 }
 
 /**
- * get_crc() - Read SCTP's checksum, the one field that begins with its lowest byte
- * @at:	Where
- *
- * Return: its value
- */
-static uint32_t get_crc(const uint8_t *at)
-{
-	return (uint32_t)at[3] << 24 | (uint32_t)at[2] << 16 | (uint32_t)at[1] << 8 | at[0];
-}
-
-/**
  * crc_ok() - Is SCTP's checksum right?
  * @p:	SCTP packet
  *
@@ -466,7 +455,6 @@ static void rewrite_sctp(struct packet *p, const struct tuple *to)
 	uint32_t new = (uint32_t)to->sport << 16 | to->dport;
 	uint32_t total = get16(p->data + 2);
 	uint8_t *l4 = p->data + p->l4, *at = l4 + SCTP_CRC_AT;
-	uint32_t crc;
 
 	if (old == new)
 		return;
@@ -475,11 +463,7 @@ static void rewrite_sctp(struct packet *p, const struct tuple *to)
 	p->tuple.dport = to->dport;
 	if (total < p->l4 + (uint32_t)SCTP_HEADER || p->len < p->l4 + (uint32_t)SCTP_HEADER)
 		return;
-	crc = pylb_crc32c_update(get_crc(at), old, new, total - p->l4);
-	at[0] = (uint8_t)crc;
-	at[1] = (uint8_t)(crc >> 8);
-	at[2] = (uint8_t)(crc >> 16);
-	at[3] = (uint8_t)(crc >> 24);
+	put_crc(at, pylb_crc32c_update(get_crc(at), old, new, total - p->l4));
 }
 
 /**

@@ -70,6 +70,28 @@ static inline void put32(uint8_t *p, uint32_t value)
 }
 
 /**
+ * get_crc() - Read SCTP's checksum, the one field that begins with its lowest byte
+ * @p:	Where
+ *
+ * Return: its value
+ */
+static inline uint32_t get_crc(const uint8_t *p)
+{
+	return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+/**
+ * put_crc() - Write SCTP's checksum
+ * @p:		Where
+ * @crc:	Its value
+ */
+static inline void put_crc(uint8_t *p, uint32_t crc)
+{
+	for (int i = 0; i < 4; i++)
+		p[i] = (uint8_t)(crc >> 8 * i);
+}
+
+/**
  * struct tuple - One direction of a flow; see pylb.dataplane.base.FlowTuple
  * @src:	Source address, host order
  * @dst:	Destination address

@@ -2,6 +2,7 @@
 #ifndef PYLB_PEERS_H
 #define PYLB_PEERS_H
 
+#include "hash.h"
 #include "packet.h"
 
 #define VXLAN_HEADERS	22	/* bytes: VXLAN (8) and the inner Ethernet header (14) */
@@ -44,37 +45,5 @@ bool peers_copy(struct peers *peers, const struct peers *from, const struct pylb
 void peers_free(struct peers *peers);
 const struct peer *peers_at(const struct peers *peers, uint32_t address);
 const struct peer *peers_behind(const struct peers *peers, uint32_t address);
-
-#define MOST_ENTRIES	(1u << 30)	/* of a plan's table, whose size has 32 bits */
-
-/**
- * mix() - Spread a key over 64 bits (the finaliser of MurmurHash3)
- * @x:	Key
- *
- * Return: hash; every bit of it depends on every bit of @x
- */
-static inline uint64_t mix(uint64_t x)
-{
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccd;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53;
-	return x ^ x >> 33;
-}
-
-/**
- * mask_for() - Size of a hash table that is to be at most half full, less 1
- * @entries:	Most entries that it will have, at most MOST_ENTRIES
- *
- * Return: the mask that brings a hash into the table, whose size is a power of two
- */
-static inline uint32_t mask_for(size_t entries)
-{
-	uint32_t size = 2;
-
-	while (size < 2 * entries)
-		size *= 2;
-	return size - 1;
-}
 
 #endif

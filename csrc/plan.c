@@ -14,25 +14,13 @@
  * full (linear probing, sizes are powers of two).  The hashes are not keyed: all keys
  * come from the plan, and no packet puts one there.
  *
- * Where `rr` has come to is the one thing that packets write.  It outlives plans, so it
- * lies apart and is shared by all that have the frontend.  Packets take turns under the
- * dataplane's lock; plans are made and freed by one thread at a time.
+ * Where `rr` and `wrr` have come to is the one thing that packets write.  It outlives
+ * plans, so it lies apart and is shared by all that have the frontend.  Packets take
+ * turns under the dataplane's lock; plans are made and freed by one thread at a time.
  */
 #include "plan.h"
 
 #include <stdlib.h>
-
-/**
- * struct address - What is known of an address
- * @address:	The address; 0, which nobody has: the slot is empty
- * @holders:	How many pods and endpoints have it
- * @vips:	How many frontends have it, if it is not the node's own
- *
- * Nothing has it any more: the base had it, and a later plan will not know it.
- */
-struct address {
-	uint32_t address, holders, vips;
-};
 
 /* What a change does to a frontend of the base. */
 enum fate { STAYS, REPLACED, REMOVED };
@@ -106,22 +94,6 @@ const struct pylb_prefix *plan_sources(const struct pylb_plan *plan, const struc
 }
 
 /**
- * address_cell() - Where an address is, or would be
- * @plan:	Plan
- * @address:	Any address
- *
- * Return: the cell; its @address is 0 if the plan does not know this one
- */
-static inline struct address *address_cell(const struct pylb_plan *plan, uint32_t address)
-{
-	uint32_t at = (uint32_t)mix(address) & plan->address_mask;
-
-	while (plan->addresses[at].address && plan->addresses[at].address != address)
-		at = (at + 1) & plan->address_mask;
-	return &plan->addresses[at];
-}
-
-/**
  * plan_is_vip() - Does a frontend have the address, which is not the node's own?
  * @plan:	Plan
  * @address:	Any address
@@ -130,7 +102,7 @@ static inline struct address *address_cell(const struct pylb_plan *plan, uint32_
  */
 bool plan_is_vip(const struct pylb_plan *plan, uint32_t address)
 {
-	return address_cell(plan, address)->vips;
+	return addresses_find(&plan->addresses, address)->vips;
 }
 
 /**
@@ -142,7 +114,7 @@ bool plan_is_vip(const struct pylb_plan *plan, uint32_t address)
  */
 bool plan_has_address(const struct pylb_plan *plan, uint32_t address)
 {
-	return address_cell(plan, address)->holders;
+	return addresses_find(&plan->addresses, address)->holders;
 }
 
 /**
@@ -340,7 +312,6 @@ static bool room_for_frontends(struct pylb_plan *plan, const struct pylb_plan *k
 	}
 	for (size_t i = 0; i < change->n_frontends; i++) {
 		const struct pylb_frontend *f = &change->frontends[i];
-
 		size_t own = (size_t)f->backends + f->other;
 
 		if (f->first > change->n_backends || own > change->n_backends - f->first ||
@@ -410,7 +381,6 @@ static bool make_frontends(struct pylb_plan *plan, const struct pylb_plan *base,
 		return false;
 	for (uint32_t i = 0; kept && i < kept->n_frontends; i++) {
 		const struct frontend *f = &kept->frontends[i];
-
 		struct given given = {
 			.key = &f->key,
 			.backends = plan_backends(kept, f),
@@ -443,74 +413,41 @@ static bool make_frontends(struct pylb_plan *plan, const struct pylb_plan *base,
 }
 
 /**
- * know() - Where an address is, which the plan knows from now on
- * @plan:	Plan in the making
- * @address:	Address, not 0
- *
- * Return: its cell
+ * count_vips() - Count the virtual addresses of some frontends
+ * @plan:	Plan in the making, with its frontends
+ * @from:	The first of them
  */
-static struct address *know(struct pylb_plan *plan, uint32_t address)
+static void count_vips(struct pylb_plan *plan, uint32_t from)
 {
-	struct address *a = address_cell(plan, address);
+	for (uint32_t i = from; i < plan->n_frontends; i++) {
+		const struct pylb_frontend *f = &plan->frontends[i].key;
 
-	if (!a->address) {
-		a->address = address;
-		plan->n_known++;
+		if (f->is_virtual)
+			addresses_count_vip(&plan->addresses, f->address, 1);
 	}
-	return a;
 }
 
 /**
- * hold() - Say how many pods and endpoints have an address
- * @plan:	Plan in the making
- * @address:	Address
- * @holders:	Their number
- */
-static void hold(struct pylb_plan *plan, uint32_t address, uint32_t holders)
-{
-	struct address *a;
-
-	if (!address)
-		return;
-	a = know(plan, address);
-	plan->n_held += (uint32_t)!!holders - (uint32_t)!!a->holders;
-	a->holders = holders;
-}
-
-/**
- * count_vip() - A frontend has come or gone
- * @plan:	Plan in the making, with its node
- * @f:		The frontend
- * @by:		1 or -1
- */
-static void count_vip(struct pylb_plan *plan, const struct frontend *f, int by)
-{
-	if (f->key.is_virtual)
-		know(plan, f->key.address)->vips += (uint32_t)by;
-}
-
-/**
- * copy_addresses() - Begin with what the base knows by address
+ * keep_addresses() - Begin with what the base knows by address
  * @plan:	Plan in the making
  * @kept:	The base, of the same node
  * @fates:	See decide_fates()
  *
  * Return: how many of the plan's frontends, from the first on, are counted
  */
-static uint32_t copy_addresses(struct pylb_plan *plan, const struct pylb_plan *kept,
+static uint32_t keep_addresses(struct pylb_plan *plan, const struct pylb_plan *kept,
 			       const uint8_t *fates)
 {
 	uint32_t counted = 0;
 
-	memcpy(plan->addresses, kept->addresses,
-	       ((size_t)kept->address_mask + 1) * sizeof(*plan->addresses));
-	plan->n_known = kept->n_known;
-	plan->n_held = kept->n_held;
+	addresses_copy(&plan->addresses, &kept->addresses);
 	for (uint32_t i = 0; i < kept->n_frontends; i++) {
+		const struct pylb_frontend *f = &kept->frontends[i].key;
+
 		if (fates[i] == STAYS)
 			counted++;
-		else
-			count_vip(plan, &kept->frontends[i], -1);
+		else if (f->is_virtual)
+			addresses_count_vip(&plan->addresses, f->address, -1);
 	}
 	return counted;
 }
@@ -530,28 +467,21 @@ static uint32_t copy_addresses(struct pylb_plan *plan, const struct pylb_plan *k
 static bool make_addresses(struct pylb_plan *plan, const struct pylb_plan *kept,
 			   const struct pylb_change *change, const uint8_t *fates)
 {
-	size_t most = (size_t)plan->n_frontends + change->n_addresses + (kept ? kept->n_held : 0);
-	size_t taken = change->n_frontends + change->n_addresses + (kept ? kept->n_known : 0);
+	const struct addresses *before = kept ? &kept->addresses : NULL;
+	size_t coming = (size_t)change->n_addresses;
 	uint32_t counted = 0;
 
-	if (most > MOST_ENTRIES)
+	if (!addresses_init(&plan->addresses,
+			    plan->n_frontends + coming + (before ? before->n_held : 0)))
 		return false;
-	plan->address_mask = mask_for(most);
-	plan->addresses = calloc((size_t)plan->address_mask + 1, sizeof(*plan->addresses));
-	if (!plan->addresses)
-		return false;
-	if (kept && !change->node && kept->address_mask == plan->address_mask &&
-	    taken <= plan->address_mask / 2) {
-		counted = copy_addresses(plan, kept, fates);
-	} else {
-		for (size_t i = 0; kept && i <= kept->address_mask; i++)
-			if (kept->addresses[i].holders)
-				hold(plan, kept->addresses[i].address, kept->addresses[i].holders);
-	}
-	for (size_t i = 0; i < change->n_addresses; i++)
-		hold(plan, change->addresses[i], change->holders[i]);
-	for (uint32_t i = counted; i < plan->n_frontends; i++)
-		count_vip(plan, &plan->frontends[i], 1);
+	if (before && !change->node &&
+	    addresses_fit(&plan->addresses, before, change->n_frontends + coming))
+		counted = keep_addresses(plan, kept, fates);
+	else if (before)
+		addresses_copy_held(&plan->addresses, before);
+	for (size_t i = 0; i < coming; i++)
+		addresses_hold(&plan->addresses, change->addresses[i], change->holders[i]);
+	count_vips(plan, counted);
 	return true;
 }
 
@@ -560,7 +490,7 @@ static bool make_addresses(struct pylb_plan *plan, const struct pylb_plan *kept,
  * @base:	The plan before, which is left as it is; NULL: none
  * @change:	What changes; nothing of it is referred to later
  *
- * What is both removed and set is there, and its `rr` begins anew.  Of what is set
+ * What is both removed and set is there, and its turns begin anew.  Of what is set
  * twice the last counts.
  *
  * Return: the plan, NULL if there is no memory, or the change cannot be: a frontend's
@@ -604,7 +534,7 @@ void pylb_plan_free(struct pylb_plan *plan)
 	free(plan->frontends);
 	free(plan->frontend_index);
 	free(plan->backends);
-	free(plan->addresses);
+	addresses_end(&plan->addresses);
 	peers_free(&plan->peers);
 	free(plan);
 }

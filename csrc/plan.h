@@ -2,6 +2,7 @@
 #ifndef PYLB_PLAN_H
 #define PYLB_PLAN_H
 
+#include "addresses.h"
 #include "maglev.h"
 #include "peers.h"
 
@@ -31,8 +32,6 @@ struct frontend {
 	struct maglev *tables[2];
 };
 
-struct address;
-
 /**
  * struct pylb_plan - Everything that a node obeys; never altered once it is made
  * @node:	Of the node itself
@@ -42,10 +41,7 @@ struct address;
  * @frontend_mask:	Its size less 1
  * @backends:	Of all frontends, one frontend's after the other's
  * @sources:	Prefixes of all frontends, one frontend's after the other's
- * @addresses:	Hash table of what is known by its address alone
- * @address_mask:	Its size less 1
- * @n_known:	How many of its slots are taken
- * @n_held:	How many of these addresses a pod or an endpoint has
+ * @addresses:	What is known by its address alone
  * @peers:	The other nodes
  */
 struct pylb_plan {
@@ -56,9 +52,7 @@ struct pylb_plan {
 	uint32_t frontend_mask;
 	struct pylb_backend *backends;
 	struct pylb_prefix *sources;
-	struct address *addresses;
-	uint32_t address_mask;
-	uint32_t n_known, n_held;
+	struct addresses addresses;
 	struct peers peers;
 };
 

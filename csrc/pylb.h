@@ -156,7 +156,7 @@ struct pylb_node_config {
 	uint32_t vni;
 	uint32_t mtu;			/* the largest inner packet, bytes */
 	uint32_t maglev_size;		/* slots of a Maglev table, prime, at most 2^24 */
-	uint32_t timeouts[24];		/* seconds, by enum pylb_timeout */
+	uint32_t timeouts[PYLB_TIMEOUTS];	/* seconds */
 	uint16_t masquerade_low, masquerade_high;
 	uint8_t masquerade;		/* pods' traffic to the outside: 0 or 1 */
 	uint8_t overlay;		/* enum pylb_overlay */
@@ -223,7 +223,7 @@ struct pylb_change {
 	const uint32_t *holders;		/* ...and how many of them; 0 removes */
 	size_t n_addresses;
 	int set_peers;
-	int whole;				/* nothing of the base stays but the turns of `rr` */
+	int whole;				/* of the base stay turns and Maglev's tables alone */
 };
 
 struct pylb_plan;
@@ -301,6 +301,10 @@ uint64_t pylb_next_deadline(struct pylb_dataplane *dp);
 /* Live flows at slots from *slot on, at most room; *slot is where to go on, gives how many. */
 size_t pylb_flows(struct pylb_dataplane *dp, uint64_t now, uint32_t *slot, struct pylb_flow *flows,
 		  size_t room);
+/* Clients that sessionAffinity remembers, of all Services together. */
+#define PYLB_MOST_AFFINE 65536
+/* The numbers of their Services, PYLB_MOST_AFFINE at most, in no order; gives how many. */
+uint32_t pylb_affine_services(struct pylb_dataplane *dp, uint32_t *services);
 /* Destroy the flow that is still at slot under this id; gives 1, or 0 if it is gone. */
 int pylb_destroy(struct pylb_dataplane *dp, uint32_t slot, uint64_t id, uint64_t now);
 /* Take the events since the last call, at most room; gives how many. */

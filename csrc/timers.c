@@ -11,7 +11,7 @@
  * in one list for each timeout (class), and go to its tail with each renewal: a class is
  * in order of renewal and, having one timeout, of deadline too.  So both the next to die
  * and the next to evict are found at the heads.  With more than CLASSES timeouts at a
- * time (a plan has 24) a flow goes to the wheel, and is not found for eviction.
+ * time (a plan has PYLB_TIMEOUTS) a flow goes to the wheel, and is not found for eviction.
  *
  * Assured flows are in a timing wheel, where a renewal costs nothing.
  *

@@ -43,11 +43,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     raw = objects.from_bodies(mixed.bodies(SERVICES, NODES, GROUPS, image="pause", kinds=kinds))
     store = Store.empty().apply(raw)
     plan = compile(store.policy, OWN)
-    numbers = [int(n[6:]) for _, n in store.policy.services if n.startswith("slice-")]
-    number = numbers[len(numbers) // 2]
-    group = mixed.group_of(number, GROUPS)
-    body = mixed.endpoint_slice(number, group, NODES, count=mixed.GROUP - 1)
-    fewer = objects.from_bodies([body])
+    fewer = objects.from_bodies([mixed.fewer(store.policy.services, NODES, GROUPS)])
     delta = update(plan, change(store, store.apply(fewer)))
     assert len(delta.frontends) == 1
     return Case(raw, store, plan, fewer, delta)

@@ -75,7 +75,9 @@ WALKS = {
 @pytest.mark.parametrize("name", DATAPLANES)
 @pytest.mark.parametrize("steps", WALKS.values(), ids=WALKS)
 def test_a_walk(kernel: Kernel, port: int, steps: tuple[Step, ...], name: str) -> None:
-    Walk(kernel, port, name).go(*steps)
+    walk = Walk(kernel, port, name)
+    walk.go(*steps)
+    assert len(walk.history) == len(steps)
 
 
 SEED = int(os.environ.get("PYLB_SEED", "1"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -119,22 +118,13 @@ def test_packets_go_where_the_plan_says(loaded: Loaded, who: str, src: int) -> N
     assert bool(passed) == (who == "pod")
 
 
-def slices(loaded: Loaded) -> Iterator[int]:
-    """Numbers of the Services whose endpoints are given."""
-    for _, name in loaded.store.policy.services:
-        kind, _, number = name.rpartition("-")
-        if kind == "slice":
-            yield int(number)
-
-
 def test_one_endpoint_among_them_goes(loaded: Loaded) -> None:
-    number = next(n for n in slices(loaded) if mixed.group_of(n, GROUPS) % 2 == 0)
-    body = mixed.endpoint_slice(number, mixed.group_of(number, GROUPS), NODES, count=2)
+    body = mixed.fewer(loaded.store.policy.services, NODES, GROUPS)
     store = loaded.store.apply(objects.from_bodies([body]))
     delta = update(loaded.plan, change(loaded.store, store))
     [(key, of)] = delta.frontends.items()
     assert of is not None
-    assert len(of.backends) == 2
+    assert len(of.backends) == mixed.GROUP - 1
     loaded.twins.change(delta)
     packet = net.inner(ask(loaded.twins, of, POD, 30_000).sent[0])
     assert (packet.dst, packet.dport) in expected(of, POD)

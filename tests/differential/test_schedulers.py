@@ -68,27 +68,41 @@ STORIES = {
 }
 
 
+@pytest.mark.parametrize("closing", [0, 2])
 @pytest.mark.parametrize("scheduler", ["lc", "wlc"])
 @pytest.mark.parametrize("story", STORIES)
-def test_loads_in_every_state(story: str, scheduler: str) -> None:
-    """After each segment, who is chosen next shows what the connection counts for."""
+def test_loads_in_every_state(story: str, scheduler: str, closing: int) -> None:
+    """After each segment, who is chosen next shows what the connection counts for.
+
+    Beside a backend with nothing it shows whether it counts at all, and beside one with two
+    closing connections whether it counts as open or as closing.
+    """
     for told in range(len(STORIES[story]) + 1):
         twins = twins_of(plan(balanced(scheduler)))
         server = to(twins, 40000)
-        mine, theirs = 1001, 5000
-        for from_client, flags in STORIES[story][:told]:
-            ends = (POD_A, 40000, VIP, 80) if from_client else (server, 8080, POD_A, 40000)
-            seq, ack = (mine, theirs) if from_client else (theirs, mine)
-            if flags == SYN_ACK and from_client:
-                seq -= 1  # the client's SYN once more, now with an acknowledgement
-            raw = segment(*ends, flags, seq, ack if flags & ACK else 0)
-            remote = not from_client and server == POD_REMOTE
-            twins.process(from_peer(raw) if remote else tun(raw))
-            if flags & (SYN | 0x01) and not (flags == SYN_ACK and from_client):
-                mine, theirs = (mine + 1, theirs) if from_client else (mine, theirs + 1)
+        for sport in range(40001, 40001 + closing):
+            other = to(twins, sport)
+            assert other != server
+            play(twins, sport, other, STORIES["client closes"])
+        play(twins, 40000, server, STORIES[story][:told])
         probed(twins, 41000)
         twins.flows()
         twins.end()
+
+
+def play(twins: Twins, sport: int, server: int, segments: list[tuple[bool, int]]) -> None:
+    """What follows the SYN of a connection."""
+    mine, theirs = 1001, 5000
+    for from_client, flags in segments:
+        ends = (POD_A, sport, VIP, 80) if from_client else (server, 8080, POD_A, sport)
+        seq, ack = (mine, theirs) if from_client else (theirs, mine)
+        if flags == SYN_ACK and from_client:
+            seq -= 1  # the client's SYN once more, now with an acknowledgement
+        raw = segment(*ends, flags, seq, ack if flags & ACK else 0)
+        remote = not from_client and server == POD_REMOTE
+        twins.process(from_peer(raw) if remote else tun(raw))
+        if flags & (SYN | 0x01) and not (flags == SYN_ACK and from_client):
+            mine, theirs = (mine + 1, theirs) if from_client else (mine, theirs + 1)
 
 
 @pytest.mark.parametrize("scheduler", ["rr", "wrr", "wlc", "sh", "mh", "random"])

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pylb.dataplane.base import Output, OverlayPort, Packet
-from pylb.plan.tables import Plan
+from pylb.plan.tables import FrontendKind, Plan
 from pylb.wire import virtio_net
 from tests.differential.plans import PEER2, PEERS
 from tests.differential.traffic import ANYTHING, CONVERSATIONS, Hand, happen
 from tests.differential.twins import Twins
 from tests.unit.dataplane.damage import broken, valid, victim_plan, with_options
-from tests.unit.dataplane.net import SECOND, segment
+from tests.unit.dataplane.net import NODE, POD_A, POD_B, SECOND, VIP, backend, frontend, segment
+from tests.unit.dataplane.net import plan as plan_of
 
 VXLAN_HEADERS = 22
 OPERATIONS = 5
@@ -85,8 +86,14 @@ class Recording(Twins):
 
 def plan() -> Plan:
     """That of fuzz_datapath.c, as far as it matters to what is worth sending."""
+    here = [backend(POD_A), backend(POD_B)]
     return replace(
-        victim_plan(),
+        plan_of(
+            *victim_plan().frontends.values(),
+            frontend(VIP, 81, here[1:]),
+            frontend(VIP, 82, here[1:]),
+            frontend(NODE, 30081, here, kind=FrontendKind.NODE_PORT),
+        ),
         peers={peer.name: peer for peer in PEERS},
         masquerade_ports=(61000, 61003),
     )

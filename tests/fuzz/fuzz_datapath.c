@@ -61,7 +61,7 @@ static const struct pylb_backend backends[] = {
 	{ 0xcb007150, 80, 1, 0 },
 };
 
-static const struct pylb_prefix sources[] = { { 0x0af40102, 0xffffffff }, { 0, 0 } };
+static const struct pylb_prefix sources[] = { { POD_A, 0xffffffff } };
 
 static const struct pylb_frontend frontends[] = {
 	{ .address = VIP, .port = 80, .protocol = 6, .kind = PYLB_CLUSTER_IP,
@@ -70,11 +70,14 @@ static const struct pylb_frontend frontends[] = {
 	{ .address = VIP, .port = 81, .protocol = 6, .kind = PYLB_LOCAL_REDIRECT,
 	  .scheduler = PYLB_RANDOM, .others = PYLB_PASSING, .is_virtual = 1, .service = 1,
 	  .first = 1, .backends = 5 },
+	{ .address = VIP, .port = 82, .protocol = 6, .kind = PYLB_CLUSTER_IP,
+	  .scheduler = PYLB_ROUND_ROBIN, .is_virtual = 1, .service = 7, .first = 1,
+	  .backends = 5 },
 	{ .address = VIP_EMPTY, .port = 80, .protocol = 6, .kind = PYLB_CLUSTER_IP,
 	  .scheduler = PYLB_RANDOM, .elsewhere = 1, .is_virtual = 1, .service = 2 },
 	{ .address = VIP_UDP, .port = 53, .protocol = 17, .kind = PYLB_EXTERNAL_IP,
 	  .scheduler = PYLB_WEIGHTED_ROUND_ROBIN, .is_virtual = 1, .service = 3,
-	  .affinity = 10, .first = 2, .backends = 2, .sources = 2 },
+	  .affinity = 10, .first = 2, .backends = 2, .sources = 1 },
 	{ .address = NODE, .port = 30080, .protocol = 6, .kind = PYLB_NODE_PORT,
 	  .scheduler = PYLB_MAGLEV, .others = PYLB_INSIDE, .local_only = 1, .service = 4,
 	  .first = 4, .backends = 0, .other = 2 },

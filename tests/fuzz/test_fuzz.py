@@ -1,6 +1,6 @@
 """libFuzzer over everything that reads what others sent; `make fuzz` runs it for long.
 
-Each target runs ``FUZZ_SECONDS`` (default 10) from the corpus that tests/fuzz/corpus.py
+Each target runs ``FUZZ_SECONDS`` (default 15) from the corpus that tests/fuzz/corpus.py
 makes.  With ``FUZZ_CORPUS=folder`` what was found interesting is kept there.  An input that
 breaks a promise is printed in base64 and kept in build/fuzz.
 """
@@ -18,7 +18,7 @@ from tests.core import ROOT
 from tests.fuzz.corpus import TARGETS, write
 
 HERE = Path(__file__).parent
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "10"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "15"))
 FOUND = ROOT / "build" / "fuzz"
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")

@@ -39,17 +39,18 @@ def sysctl_name(field: str) -> str:
 
 
 def short(kernel: Kernel, port: int) -> str:
-    """The next event in short, its timeout rounded up to the ten seconds that it was set to.
+    """The next event in short, its timeout as it was set.
 
     The kernel says what is left, in whole seconds: when a tick passes between setting the
-    timeout and telling of it, "UPDATE 29" is a timeout of 30.  All that are set here are tens.
+    timeout and telling of it, "UPDATE 29" is a timeout of 30.  All that are set here are tens,
+    so one tick is told apart from a timeout that is wrong.
     """
     kind, flow = (event := kernel.event(port)).kind, event.flow
     assert kind is not None
     words = [kind.value, flow.state]
     if kind is not EventKind.DESTROY:
         assert flow.timeout is not None
-        words.append(str(-(-flow.timeout // 10) * 10))
+        words.append(str(flow.timeout + (flow.timeout % 10 == 9)))
     words += ["assured"] * flow.assured + ["unreplied"] * (not flow.seen_reply)
     return " ".join(word for word in words if word)
 

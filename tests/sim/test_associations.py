@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pylb.dataplane.base import NODE_TUN, DropReason, EventKind, Packet
+from pylb.dataplane.base import DropReason, EventKind
 from pylb.policy.model import Policy, Protocol
 from pylb.wire import icmp, ipv4, sctp
 from tests.sim.clock import DELAY
@@ -31,6 +31,7 @@ from tests.sim.world import (
     without_pods,
 )
 from tests.unit.dataplane.damage import mend, patched
+from tests.unit.dataplane.net import tun
 
 KEY = ("default", "web")
 ASKER, SERVER = 0x0A0A0A0A, 0x0B0B0B0B
@@ -290,11 +291,11 @@ def test_a_wrong_checksum_is_dropped_where_it_would_be_translated_and_kept_elsew
     cluster = cluster_of(service("b"))
     dataplane = cluster.nodes["node1"].dataplane
     raw = sctp.build(A, VIP, 40000, 80, 0, sctp.init(ASKER))
-    cluster.nodes["node1"].take(dataplane.process([_tun(_wrong(raw))], cluster.clock.now))
+    cluster.nodes["node1"].take(dataplane.process([tun(_wrong(raw))], cluster.clock.now))
     assert cluster.nodes["node1"].reasons() == [DropReason.BAD_L4_CHECKSUM]
     assert not cluster.nodes["node1"].flows()
     direct = _wrong(sctp.build(A, B, 40000, 80, 0, sctp.init(ASKER)))
-    out = dataplane.process([_tun(direct)], cluster.clock.now)
+    out = dataplane.process([tun(direct)], cluster.clock.now)
     (sent,) = out.sent
     assert sent.data[20:] == direct[20:]
     assert not cluster.nodes["node1"].flows()
@@ -304,15 +305,11 @@ def _wrong(raw: bytes) -> bytes:
     return patched(raw, 28, bytes((raw[28] ^ 1,)))
 
 
-def _tun(raw: bytes) -> Packet:
-    return Packet(NODE_TUN, raw)
-
-
 @pytest.mark.parametrize("length", [0, 4, 11])
 def test_a_header_that_is_cut_off_is_dropped(length: int) -> None:
     cluster = cluster_of(service("b"))
     raw = ipv4.build(A, B, sctp.PROTOCOL, bytes(length))
-    out = cluster.nodes["node1"].dataplane.process([_tun(raw)], 0)
+    out = cluster.nodes["node1"].dataplane.process([tun(raw)], 0)
     assert [dropped.reason for dropped in out.dropped] == [DropReason.BAD_L4_HEADER]
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from pylb.policy.endpoints import takers
 from pylb.policy.model import (
     Endpoint,
     EndpointPort,
@@ -25,6 +24,7 @@ from pylb.policy.model import (
     ServiceType,
     TrafficPolicy,
 )
+from pylb.policy.takers import takers
 from tests.sim.packets import ip
 from tests.unit.plan.strategies import LAB, node
 

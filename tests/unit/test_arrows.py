@@ -67,7 +67,7 @@ C_LAYERS = [
     ["sctp"],
     ["overlay", "tcp"],
     ["plan", "window"],
-    ["affinity", "fragments", "loads", "maglev", "peers", "segment", "sends"],
+    ["addresses", "affinity", "fragments", "loads", "maglev", "peers", "segment", "sends"],
     ["packet"],
     ["checksum", "crc32c", "events", "hash"],
     ["pages", "placement", "pylb"],

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -221,6 +221,19 @@ def endpoint_slice(number: int, group: int, nodes: int, count: int = GROUP) -> B
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         "endpoints": endpoints,
     }
+
+
+def fewer(services: Iterable[tuple[str, str]], nodes: int, groups: int) -> Body:
+    """The endpoints of one of the ``services`` of `bodies`, less the last one of its group.
+
+    It is the first whose endpoints are given and whose group is even, so that both that are
+    left serve.  Services are (namespace, name).
+    """
+    kinds = (name.rpartition("-") for _, name in services)
+    numbers = (int(number) for kind, _, number in kinds if kind == "slice")
+    of = ((number, group_of(number, groups)) for number in numbers)
+    number, group = next((number, group) for number, group in of if group % 2 == 0)
+    return endpoint_slice(number, group, nodes, count=GROUP - 1)
 
 
 def _with_slice(number: int, group: int, nodes: int) -> Iterator[Body]:

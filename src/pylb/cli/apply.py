@@ -173,6 +173,7 @@ def _delete(args: argparse.Namespace) -> int:
         answer = _would_delete(client, refs)
     else:
         answer = client.post("/delete", {"refs": refs})
+        warn(answer)
     if args.output == "json":
         print(as_json(answer))
     results = answer["results"]

@@ -206,4 +206,11 @@ def as_yaml(value: Any) -> str:
     """The same as YAML, in the order that the keys have."""
     import yaml
 
-    return yaml.safe_dump(value, sort_keys=False, default_flow_style=False).rstrip("\n")
+    class Plain(yaml.SafeDumper):
+        """Without aliases, as kubectl prints what stands twice."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    text = yaml.dump(value, Dumper=Plain, sort_keys=False, default_flow_style=False)
+    return str(text).rstrip("\n")

@@ -128,7 +128,8 @@ def _print(
         tables = [_table(args, kind, items, len(found) > 1) for kind, items in found if items]
         print("\n\n".join(tables))
     elif not asked:
-        where = "" if args.all_namespaces else f" in {args.namespace} namespace."
+        within = not args.all_namespaces and any(kind.namespaced for kind, _ in found)
+        where = f" in {args.namespace} namespace." if within else ""
         print(f"No resources found{where}", file=sys.stderr)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pylb.dataplane.base import FlowTuple, FlowView
     from pylb.plan.tables import Plan
 
-_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_PROTOCOLS = ("sctp", "tcp", "udp")
 _END = re.compile(r"(?P<host>[^:]+)(:(?P<port>[0-9]{1,5}))?")
 _MASQUERADE = {"some": "for some backends", "": "-"}
 _POLICY = ("NODE_PORT", "LOAD_BALANCER", "EXTERNAL_IP")
@@ -48,7 +48,7 @@ def register(commands: Any) -> None:
         help="the same, or SERVICE or NAMESPACE/SERVICE for its cluster IP, with :PORT",
     )
     parser.add_argument(
-        "-p", "--protocol", choices=sorted(_PROTOCOLS), default="tcp", help="(default: tcp)"
+        "-p", "--protocol", choices=_PROTOCOLS, default="tcp", help="(default: tcp)"
     )
     parser.add_argument("-o", "--output", choices=["json"], help="format")
     add_nodes(parser)
@@ -59,6 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     from pylb.dataplane.base import FlowTuple
     from pylb.observe import trace
     from pylb.observe.flowjson import flow_to_json
+    from pylb.observe.protocols import number_of
 
     from_name, sport = _end(args.source)
     to_name, dport = _end(args.target)
@@ -72,9 +73,10 @@ def _run(args: argparse.Namespace) -> int:
         node = trace.enters_at(plan, src, dst)
         if node is None:
             raise CliError(f"{args.source} may come to any node: say which with --node", status=2)
-        args.node = node
-        client, plan = _plan(daemons(args)[0])
-    protocol = _PROTOCOLS[args.protocol]
+        if node != plan.node:
+            args.node = node
+            client, plan = _plan(daemons(args)[0])
+    protocol = number_of(args.protocol)
     found = trace.explain(plan, FlowTuple(src, dst, protocol, sport or trace.ANY_PORT, dport))
     flows = _flows(client, found.original, sport)
     if args.output == "json":
@@ -167,7 +169,9 @@ def _flows(client: Client, wanted: FlowTuple, sport: int | None) -> list[FlowVie
 
 def text(found: Mapping[str, Any], flows: Sequence[FlowView]) -> str:
     """What `pylb.observe.trace.describe` says, a decision a line; then who may get the flow."""
-    protocol = next(name for name, n in _PROTOCOLS.items() if n == found["protocol"])
+    from pylb.observe.protocols import name_of
+
+    protocol = name_of(found["protocol"])
     came = {"pod": "of a pod", "host": "of the node itself", "outside": "from outside"}
     lines = [
         f"packet      {protocol} {found['src']} -> {found['dst']}:{found['dport']}, "

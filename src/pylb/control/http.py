@@ -22,6 +22,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -202,8 +203,10 @@ class _Serving:
         task = asyncio.current_task()
         assert task is not None
         self._tasks[task] = None
-        if self._most is not None and len(self._tasks) > self._most:
-            next(iter(self._tasks)).cancel()
+        if self._most is not None:
+            # Those that were ended are here until the loop comes to them.
+            for oldest in islice(self._tasks, max(0, len(self._tasks) - self._most)):
+                oldest.cancel()
         try:
             async with asyncio.timeout(self._patience):
                 await self._converse(_Exchange(reader, writer, self._max_body), task)

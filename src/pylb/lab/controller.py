@@ -249,6 +249,7 @@ class Controller:
             there = [ref for ref in refs if ref in self.store.objects]
             found = {ref for ref in refs if self._has(ref)}
             check_deletion(there)
+            before = self.store
             if there:
                 await self._change(self.store.delete(there))
             again = [ref[1:] for ref in found if ref.kind == "Pod" and self._has(ref)]
@@ -258,7 +259,8 @@ class Controller:
         results = [
             {**_ref_json(ref), "action": "deleted" if ref in found else "not found"} for ref in refs
         ]
-        return {"results": results}
+        warnings = [w for w in self.store.warnings if w not in before.warnings]
+        return {"results": results, "warnings": warnings}
 
     async def _change(self, store: Store) -> None:
         """Go over to ``store``, with the lock held."""

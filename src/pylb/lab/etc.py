@@ -19,20 +19,16 @@ _Line = tuple[str, tuple[str, ...]]
 _CLUSTER_DOMAIN = "cluster.local"
 
 
-def hosts(own: IPv4Address, hostname: str, namespace: str, policy: Policy) -> str:
+def hosts(own: IPv4Address, hostname: str, policy: Policy, told: str) -> str:
     """/etc/hosts of a place with the address ``own``.
 
-    After its own name come the nodes and what `services` says.
+    After its own name come the nodes, and what `services` told of its namespace.
     """
-    return _start(own, hostname, policy) + services(namespace, policy)
-
-
-def _start(own: IPv4Address, hostname: str, policy: Policy) -> str:
     lines = [*_LOCAL, (str(own), (hostname,))]
     for node in policy.nodes.values():
         if node.name != hostname:
             lines.append((str(node.internal_ip), (node.name,)))
-    return _text(lines)
+    return _text(lines) + told
 
 
 def services(namespace: str, policy: Policy) -> str:
@@ -103,7 +99,7 @@ def write(places: Iterable[Place], policy: Policy) -> None:
         own, namespace = known[place.name]
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(place.folder / "hostname", f"{place.hostname}\n")
-        _write(place.folder / "hosts", _start(own, place.hostname, policy) + told[namespace])
+        _write(place.folder / "hosts", hosts(own, place.hostname, policy, told[namespace]))
         _write(place.folder / "resolv.conf", resolv(namespace, policy))
 
 

@@ -42,7 +42,7 @@ class Check(NamedTuple):
 
 def checks(policy: Policy, node: str) -> dict[int, Check]:
     """By port, what the health check ports of ``node`` are to tell."""
-    pods = policy.nodes[node].pod_cidr
+    own = policy.nodes[node]
     found = {}
     for key, service in policy.services.items():
         if service.health_check_node_port:
@@ -50,7 +50,7 @@ def checks(policy: Policy, node: str) -> dict[int, Check]:
                 endpoint.address
                 for each in policy.slices.get(key, ())
                 for endpoint in each.endpoints
-                if endpoint.ready and endpoint.weight and endpoint.address in pods
+                if endpoint.ready and endpoint.weight and endpoint.is_on(own)
             }
             found[service.health_check_node_port] = Check(key, len(local))
     return found

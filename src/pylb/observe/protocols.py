@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import socket
 
+from pylb.dataplane.python import sctp, tcp
+
 ICMP = 1
 TCP = 6
 UDP = 17
@@ -28,35 +30,11 @@ _NAMES = {
 WITH_PORTS = frozenset({TCP, UDP, DCCP, SCTP, UDPLITE})
 """Protocols whose tuples are told as sport and dport."""
 
-TCP_STATES = (
-    "NONE",
-    "SYN_SENT",
-    "SYN_RECV",
-    "ESTABLISHED",
-    "FIN_WAIT",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "TIME_WAIT",
-    "CLOSE",
-    "SYN_SENT2",
-)
-"""TCP's states as conntrack prints them, in the kernel's order."""
-
-SCTP_STATES = (
-    "NONE",
-    "CLOSED",
-    "COOKIE_WAIT",
-    "COOKIE_ECHOED",
-    "ESTABLISHED",
-    "SHUTDOWN_SENT",
-    "SHUTDOWN_RECD",
-    "SHUTDOWN_ACK_SENT",
-    "HEARTBEAT_SENT",
-)
-"""SCTP's."""
-
-STATES = {TCP: TCP_STATES, SCTP: SCTP_STATES}
-"""By protocol; the others have none."""
+STATES = {
+    TCP: tuple(state.name for state in tcp.State),
+    SCTP: tuple(state.name for state in sctp.State),
+}
+"""States as conntrack prints them, in the kernel's order; other protocols have none."""
 
 
 def name_of(protocol: int) -> str:

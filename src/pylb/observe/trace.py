@@ -175,7 +175,7 @@ def cluster_ip_of(plan: Plan, name: str) -> int | None:
 
 
 def describe(trace: Trace) -> dict[str, Any]:
-    """A trace as JSON-able values; a port that no frontend has stays a number."""
+    """A trace as JSON-able values; addresses are dotted, what there is not is None."""
 
     def quad(address: int) -> str:
         return str(IPv4Address(address))

@@ -214,7 +214,7 @@ def _choices(policy: Policy, service: Service, port: ServicePort, own: Node) -> 
         backends.append(Backend(*at, weight, low <= at.address <= high, state))
     ranks = [_rank(found[at]) if at in found else _NOT_READY for at in order]
     meant = _meant_for(own, [found.get(at) for at in order])
-    local = [i for i, backend in enumerate(backends) if backend.local]
+    local = [i for i, at in enumerate(order) if at in found and found[at].is_on(own)]
     return _Choices(
         tuple(backends),
         _fittest(ranks, range(len(order)), meant),

@@ -173,10 +173,11 @@ def _give_node_ports(
     previous: Mapping[Key, Service],
     problems: list[Problem],
 ) -> None:
-    # A load balancer that needs none may still have those that it asks for.
-    wanting = [key for key, s in addressed.items() if s.has_node_ports and s.allocates_node_ports]
+    having = [key for key, s in addressed.items() if s.has_node_ports]
+    # A load balancer that needs none may still have those that it asks for, or had before.
+    wanting = [key for key in having if addressed[key].allocates_node_ports]
     taken = _taken_node_ports(addressed)
-    for key in wanting:
+    for key in having:
         # Whoever has one keeps it, before anything is given out anew.
         before = {(p.port, p.protocol): p.node_port for p in _ports_of(previous.get(key))}
         own = _taken_node_ports({key: addressed[key]})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from pylb.policy import validate
+from pylb.policy import takers, validate
 from pylb.policy.assign import address_services, place_pods
-from pylb.policy.endpoints import PodIndex, slices_of, takers, unresolved_names
+from pylb.policy.endpoints import PodIndex, slices_of, unresolved_names
 from pylb.policy.errors import ManifestError, Problem
 from pylb.policy.labspec import LabDocument, complete
 from pylb.policy.manifests import Understood
@@ -35,7 +35,7 @@ class Built:
     ``pods`` are as their manifests have them, readiness not observed; ``given``
     holds the user's slices by Service; ``sources`` the object that each pod came
     from; ``redirects`` the policies that redirect, with their selectors; ``index`` finds
-    the policy's pods.
+    the policy's pods; ``sharing`` is what `pylb.policy.takers.sharers` says.
     """
 
     policy: Policy
@@ -45,6 +45,7 @@ class Built:
     sources: Mapping[Key, RawObject]
     redirects: Mapping[Key, RedirectPolicy]
     index: PodIndex
+    sharing: Mapping[Key, tuple[Key, ...]]
 
 
 def build(
@@ -88,18 +89,24 @@ def build(
     observed = _observe(pods, ready)
     index = PodIndex(observed)
     slices: dict[Key, tuple[EndpointSlice, ...]] = {}
-    taking: dict[Key, tuple[str, ...]] = {}
     for key, service in services.items():
         slices[key] = slices_of(service, given.get(key, {}).values(), index, plain_nodes)
-        _note_takers(taking, service, slices[key], plain_nodes)
         for i, name in unresolved_names(service, index):
             protocol = service.ports[i].protocol.value
             message = f"no selected pod has a {protocol} port of the name {name!r}"
             at = f"spec.ports[{i}].targetPort"
             warnings.append(str(service_raws[key].problem(at, message)))
+    sharing = takers.sharers(services)
+    for key, address, other in takers.at_odds(services, sharing):
+        message = (
+            f"Local, but Service {'/'.join(other)} has {address} too: "
+            "only nodes with endpoints of both take what comes from outside"
+        )
+        warnings.append(str(service_raws[key].problem("spec.externalTrafficPolicy", message)))
+    taking = takers.agreed(services, services, slices, plain_nodes, sharing)
     policy = Policy(lab, plain_nodes, observed, services, slices, taking)
     policy = _redirected(policy, redirects, redirects.values(), index)
-    return Built(policy, tuple(warnings), pods, given, sources, redirects, index)
+    return Built(policy, tuple(warnings), pods, given, sources, redirects, index, sharing)
 
 
 def rebuild_endpoints(
@@ -132,24 +139,15 @@ def rebuild_endpoints(
     index = PodIndex(observed) if changed else built.index
     if not concerned and not redirecting:
         return replace(built, policy=replace(policy, pods=observed), given=given, index=index)
-    slices, taking = dict(policy.slices), dict(policy.takers)
-    for key in concerned & policy.services.keys():
-        service = policy.services[key]
-        slices[key] = slices_of(service, given.get(key, {}).values(), index, policy.nodes)
-        _note_takers(taking, service, slices[key], policy.nodes)
+    slices, services, nodes = dict(policy.slices), policy.services, policy.nodes
+    known = concerned & services.keys()
+    for key in known:
+        slices[key] = slices_of(services[key], given.get(key, {}).values(), index, nodes)
+    taking = takers.agreed(known, services, slices, nodes, built.sharing)
+    taking = {**policy.takers, **taking}
     policy = replace(policy, pods=observed, slices=slices, takers=taking)
     policy = _redirected(policy, built.redirects, redirecting, index)
     return replace(built, policy=policy, given=given, warnings=warnings, index=index)
-
-
-def _note_takers(
-    taking: dict[Key, tuple[str, ...]],
-    service: Service,
-    slices: Iterable[EndpointSlice],
-    nodes: Mapping[str, Node],
-) -> None:
-    if service.reached_from_outside:
-        taking[service.key] = takers(service, slices, nodes)
 
 
 def _redirected(

@@ -20,7 +20,6 @@ from pylb.policy.model import (
     Pod,
     Service,
     TrafficDistribution,
-    TrafficPolicy,
 )
 
 WEIGHT = "pylb.io/weight"
@@ -72,27 +71,6 @@ def slices_of(
     if service.selector:
         slices += (_hinted(service, each, nodes) for each in _computed(service, pods))
     return tuple(sorted(slices, key=lambda each: each.name))
-
-
-def takers(
-    service: Service, slices: Iterable[EndpointSlice], nodes: Mapping[str, Node]
-) -> tuple[str, ...]:
-    """The nodes that may take packets to the Service's addresses outside the cluster.
-
-    All, or with policy Local those that have an endpoint that takes new flows: it is ready
-    or serves while it terminates, as MetalLB has it, and has a weight.  Without one those
-    with an endpoint of any kind: it has established flows, which must not lose their way.
-    """
-    if not service.reached_from_outside:
-        return ()
-    if service.external_traffic_policy is TrafficPolicy.CLUSTER:
-        return tuple(sorted(nodes))
-    endpoints = [endpoint for each in slices for endpoint in each.endpoints]
-    taking = [e for e in endpoints if e.weight and (e.ready or (e.serving and e.terminating))]
-    meant = {e.address for e in taking or endpoints}
-    return tuple(
-        name for name, node in sorted(nodes.items()) if any(a in node.pod_cidr for a in meant)
-    )
 
 
 def unresolved_names(service: Service, pods: PodIndex) -> list[tuple[int, str]]:

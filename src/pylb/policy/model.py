@@ -195,9 +195,9 @@ class Service:
 
     ``cluster_ip`` is None for a headless Service.  ``selector`` is None when the
     endpoints come from Endpoints or EndpointSlice objects of the user.
-    ``load_balancer_ips`` are those that ``status.loadBalancer`` or
-    ``spec.loadBalancerIP`` gave, or the one from a pool; ``source_ranges`` are
-    whom they answer, () for everyone.  ``affinity`` is ClientIP's timeout in
+    ``load_balancer_ips`` are those that the field ``load_balancer_at`` gave, or the
+    one from a pool, which no field gave; ``source_ranges`` are whom they answer, ()
+    for everyone.  ``affinity`` is ClientIP's timeout in
     seconds, 0 for no affinity.  ``health_check_node_port`` is 0 where there is
     none: only a LoadBalancer with policy Local has one.
     """
@@ -215,6 +215,7 @@ class Service:
     internal_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     affinity: int = 0
     load_balancer_ips: tuple[IPv4Address, ...] = ()
+    load_balancer_at: str = field(default="", compare=False)
     external_ips: tuple[IPv4Address, ...] = ()
     source_ranges: tuple[IPv4Network, ...] = ()
     allocates_node_ports: bool = True
@@ -257,7 +258,8 @@ class EndpointPort:
 class Endpoint:
     """One address behind a Service and its conditions.
 
-    ``pod`` and ``node`` are known when a pod of the policy has the address.
+    ``pod`` is known when one of the policy has the address; ``node`` is that pod's, or
+    what the slice says.
     ``for_zones`` and ``for_nodes`` are hints: whose nodes are to use it, () for
     no hint.  ``weight`` is for the schedulers that weigh; 0 takes no new flows.
     """
@@ -271,6 +273,10 @@ class Endpoint:
     for_zones: tuple[str, ...] = ()
     for_nodes: tuple[str, ...] = ()
     weight: int = 1
+
+    def is_on(self, node: Node) -> bool:
+        """Whether ``node`` has it: by its name, or without one by its podCIDR."""
+        return self.node == node.name if self.node else self.address in node.pod_cidr
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ def _range(text: str) -> Range | None:
             first, _, last = text.partition("-")
             low, high = int(IPv4Address(first.strip())), int(IPv4Address(last.strip()))
             return (low, high) if low <= high else None
-        network = IPv4Network(text)
+        # MetalLB takes host bits, and cuts them off.
+        network = IPv4Network(text, strict=False)
         return int(network.network_address), int(network.broadcast_address)
     except (AddressValueError, NetmaskValueError, ValueError):
         return None

@@ -58,6 +58,7 @@ def read_service(raw: RawObject, top: Reader) -> tuple[Service, ...]:
         external_ips = ()
     internal = TrafficPolicy(spec.choice("internalTrafficPolicy", ("Cluster", "Local"), "Cluster"))
     affinity = _affinity(spec, kind)
+    at, balancer_ips = _load_balancer_ips(spec, top.under("status"), about, annotations, kind)
     made = Service(
         namespace=raw.namespace,
         name=raw.name,
@@ -71,7 +72,8 @@ def read_service(raw: RawObject, top: Reader) -> tuple[Service, ...]:
         scheduler=_scheduler(about, annotations),
         internal_traffic_policy=internal,
         affinity=affinity,
-        load_balancer_ips=_load_balancer_ips(spec, top.under("status"), about, annotations, kind),
+        load_balancer_ips=balancer_ips,
+        load_balancer_at=at,
         external_ips=external_ips,
         source_ranges=_source_ranges(spec, about, annotations, kind),
         allocates_node_ports=_allocates(spec, kind),
@@ -269,7 +271,10 @@ def _source_ranges(
             reader.notes.warn(reader.at(at), "is not acted on: only IPv4 prefixes are")
             continue
         try:
-            # Kubernetes takes host bits too, and cuts them off.
+            # Kubernetes takes host bits too, and cuts them off; but neither a bare address nor
+            # a netmask is a prefix to it.
+            if not text.rpartition("/")[2].strip().isdecimal():
+                raise ValueError
             found.add(IPv4Network(text.strip(), strict=False))
         except ValueError:
             reader.wrong(at, f"expected an IPv4 prefix such as 10.0.0.0/8, got {show(text)}")
@@ -278,33 +283,50 @@ def _source_ranges(
 
 def _load_balancer_ips(
     spec: Reader, status: Reader, about: Reader, annotations: Mapping[str, str], kind: ServiceType
-) -> tuple[IPv4Address, ...]:
-    """Those that the status has; else those that are asked for; () to have one from a pool."""
+) -> tuple[str, tuple[IPv4Address, ...]]:
+    """The field that gives a load balancer its addresses, and these; () to have one from a pool.
+
+    It is the status, else what is asked for in the spec, else in an annotation.
+    """
+    ingress = _ingress(status.under("loadBalancer"))
     asked = spec.address("loadBalancerIP")
-    is_balancer = kind is ServiceType.LOAD_BALANCER
-    found: list[IPv4Address] = []
-    for entry in status.under("loadBalancer").each("ingress"):
+    if kind is not ServiceType.LOAD_BALANCER:
+        if "loadBalancerIP" in spec:
+            message = "is not acted on: only a Service of type LoadBalancer has one"
+            spec.notes.warn(spec.at("loadBalancerIP"), message)
+        return "", ()
+    name = next((n for n in ADDRESSES if annotations.get(n)), "")
+    annotation = f'annotations["{name}"]'
+    if ingress:
+        return "status.loadBalancer", ingress
+    if asked != UNASSIGNED:
+        if name:
+            about.notes.warn(about.at(annotation), "is not acted on: spec.loadBalancerIP is set")
+        return "spec.loadBalancerIP", (asked,) if _usable(spec, "loadBalancerIP", asked) else ()
+    if name:
+        return about.at(annotation), _annotated(about, annotation, annotations[name])
+    return "", ()
+
+
+def _ingress(balancer: Reader) -> tuple[IPv4Address, ...]:
+    found: dict[IPv4Address, None] = {}
+    for entry in balancer.each("ingress"):
         address = entry.address("ip")
         mode = entry.choice("ipMode", ("VIP", "Proxy"), "VIP")
         if "hostname" in entry:
             entry.notes.warn(entry.at("hostname"), "is not acted on: only addresses are")
         # In mode Proxy packets come with a node's or a pod's address, never with this one.
         if address != UNASSIGNED and mode == "VIP" and _usable(entry, "ip", address):
-            found.append(address)
-    if not is_balancer:
-        if "loadBalancerIP" in spec:
-            message = "is not acted on: only a Service of type LoadBalancer has one"
-            spec.notes.warn(spec.at("loadBalancerIP"), message)
-        return ()
-    name = next((n for n in ADDRESSES if annotations.get(n)), "")
-    if not found and name:
-        texts = (text.strip() for text in annotations[name].split(","))
-        at = f'annotations["{name}"]'
-        found = [about.as_address(at, text) for text in texts if ":" not in text]
-        found = [address for address in found if address != UNASSIGNED]
-    if not found and asked != UNASSIGNED and _usable(spec, "loadBalancerIP", asked):
-        found = [asked]
-    return tuple(dict.fromkeys(found))
+            found[address] = None
+    return tuple(found)
+
+
+def _annotated(about: Reader, at: str, value: str) -> tuple[IPv4Address, ...]:
+    """MetalLB's list of addresses, of which those of IPv6 are passed over."""
+    texts = [text.strip() for text in value.split(",")]
+    found = [about.as_address(at, text) for text in texts if ":" not in text]
+    usable = (a for a in found if a != UNASSIGNED and _usable(about, at, a))
+    return tuple(dict.fromkeys(usable))
 
 
 def _distribution(spec: Reader) -> TrafficDistribution:

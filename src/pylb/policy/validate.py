@@ -161,7 +161,7 @@ def check_services(
             if number:
                 problems += _check_node_port(raw, key, at, (number, protocol), node_ports)
         for at, addresses in (
-            (_where_given(raw), service.load_balancer_ips),
+            (service.load_balancer_at or "status.loadBalancer", service.load_balancer_ips),
             ("spec.externalIPs", service.external_ips),
         ):
             for address in addresses:
@@ -182,15 +182,6 @@ def check_services(
             message = f"{address}:{number}/{protocol} is Service {'/'.join(owner)}'s node port"
             problems.append(raws[key].problem("spec.externalIPs", message))
     return problems
-
-
-def _where_given(raw: RawObject) -> str:
-    """The field that a load balancer's address comes from."""
-    status, spec = raw.body.get("status") or {}, raw.body.get("spec") or {}
-    given = (status.get("loadBalancer") or {}).get("ingress")
-    return (
-        "spec.loadBalancerIP" if spec.get("loadBalancerIP") and not given else "status.loadBalancer"
-    )
 
 
 def check_pools(

@@ -64,9 +64,3 @@ def crc32c_update(crc: int, old: int, new: int, length: int) -> int:
     ``length`` is the bytes that the CRC covers from the word's first on, 4 to 65535.
     """
     return int(_lib.pylb_crc32c_update(crc, old, new, length))
-
-
-def sctp_checksum(body: Buffer) -> int:
-    """What is right for an SCTP packet of at least 12 bytes, whatever its field says."""
-    crc = crc32c(bytes(4), crc32c(body[:8]))
-    return crc32c(body[12:], crc)

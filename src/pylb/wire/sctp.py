@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from pylb.wire import ipv4
-from pylb.wire.checksum import sctp_checksum
+from pylb.wire.checksum import Buffer, crc32c
 from pylb.wire.errors import WireError
 
 PROTOCOL = 132
@@ -17,6 +17,12 @@ SHUTDOWN_ACK, ERROR, COOKIE_ECHO, COOKIE_ACK = range(8, 12)
 SHUTDOWN_COMPLETE = 14
 REFLECTED = 0x01
 """The T bit of ABORT and SHUTDOWN COMPLETE: the tag is the receiver's peer's (section 3.3.7)."""
+
+
+def checksum(body: Buffer) -> int:
+    """The CRC32c that is right for a packet of `HEADER` bytes or more, whatever its field says."""
+    crc = crc32c(bytes(HEADER - CHECKSUM), crc32c(body[:CHECKSUM]))
+    return crc32c(body[HEADER:], crc)
 
 
 def chunk(kind: int, flags: int = 0, value: bytes = b"") -> bytes:
@@ -44,7 +50,7 @@ def build(
     if length > ipv4.MAXIMUM_TOTAL - ipv4.MINIMUM_HEADER:
         raise WireError(f"SCTP chunks: expected at most 65503 bytes, got {len(chunks)}")
     body = bytearray(struct.pack(">HHII", sport, dport, tag, 0) + chunks)
-    struct.pack_into("<I", body, CHECKSUM, sctp_checksum(body))
+    struct.pack_into("<I", body, CHECKSUM, checksum(body))
     return ipv4.build(src, dst, PROTOCOL, bytes(body), ttl, 0, ipv4.DONT_FRAGMENT)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pylb.control.client import ApiError
 from pylb.dataplane.features import Feature
+from tests.conformance import PYTHON
 from tests.conformance.services.conftest import (
     EXTERNAL,
     LB,
@@ -21,7 +22,6 @@ from tests.conformance.services.conftest import (
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("curl"), pytest.mark.usefixtures("clean")]
 
-PYTHON = "/usr/bin/python3"
 Ask = Callable[[], str]
 
 UDP_CLIENT = """

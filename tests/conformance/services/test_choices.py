@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from pylb.dataplane.features import Feature
+from tests.conformance import PYTHON
 from tests.conformance.services.conftest import (
     EXTERNAL,
     LB,
@@ -20,8 +21,6 @@ from tests.conformance.services.conftest import (
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("curl"), pytest.mark.usefixtures("clean")]
-
-PYTHON = "/usr/bin/python3"
 
 
 def answers(lab: ServiceLab, who: str, count: int, address: str = VIP, port: int = 80) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 
 import pytest
@@ -18,6 +19,7 @@ from tests.conformance.services.conftest import (
     TUNNEL1,
     VIP,
     ServiceLab,
+    wait_for,
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("curl"), pytest.mark.usefixtures("clean")]
@@ -89,6 +91,40 @@ def test_without_endpoints_everyone_is_refused_at_once(lab: ServiceLab, policy: 
     for who in ("a", "node1", "client"):
         for address, port in ((VIP, 80), (LB, 80), (EXTERNAL, 80), (NODE1, NODE_PORT)):
             assert lab.refused(who, address, port), f"{who} to {address}"
+
+
+def test_without_endpoints_an_address_of_the_underlay_is_refused_too(lab: ServiceLab) -> None:
+    """With Local no node had an endpoint, so none answered for it, and the client waited."""
+    address = "192.168.50.200"
+    lab.serve(externalTrafficPolicy="Local", loadBalancerIP=address)
+    assert lab.refused("client", address)
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_an_endpoint_may_be_a_process_of_the_node(lab: ServiceLab, policy: str) -> None:
+    """As the Service kubernetes has it.  On userspace dataplanes it hung: its own node gave the
+    flow the node's address as its source too.  nodeName says where it is; it was passed over, so
+    that with policy Local it was nowhere.
+
+    The kernel leaves the source as it is, for what is delivered to the node itself passes no
+    postrouting.
+    """
+    serve = (sys.executable, "-m", "pylb.lab.programs.echoserver", "8080/TCP")
+    own = {"a": lab.pod("a"), "node1": NODE1, "client": CLIENT}
+    kept = lab.dataplane.startswith("kernel")
+    with lab.start("node1", *serve) as server:
+        try:
+            wait_for(lambda: not lab.curl("node1", f"http://{NODE1}:8080/")[0], "it answers")
+            lab.serve(externalTrafficPolicy=policy, internalTrafficPolicy=policy)
+            given = lab.endpoints()
+            given["endpoints"] = [{"addresses": [NODE1], "nodeName": "node1"}]
+            lab.apply(given)
+            for who, address in own.items():
+                for asked, port in ((VIP, 80), (LB, 80), (NODE1, NODE_PORT)):
+                    _, seen = lab.ask(who, asked, port)
+                    assert seen == (address if kept else TUNNEL1), f"{who} to {asked}"
+        finally:
+            server.kill()
 
 
 def test_an_unknown_port_is_refused_at_once(lab: ServiceLab) -> None:

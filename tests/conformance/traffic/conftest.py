@@ -103,6 +103,13 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         lifetime.down(name)
 
 
+@pytest.fixture
+def clean(lab: Lab) -> Iterator[None]:
+    """The backends and the Service of a test are gone afterwards; what is not there is no error."""
+    yield
+    lab.delete(("Pod", "b1"), ("Pod", "b2"), ("Service", "churn"))
+
+
 def wait_for(condition: Callable[[], object], what: str) -> None:
     """Look until it is so; fails after DEADLINE."""
     end = time.monotonic() + DEADLINE

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from pylb.dataplane.features import Feature
+from tests.conformance import PYTHON
 from tests.conformance.traffic.conftest import Lab, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("curl")]
 
 VIP = "10.96.0.77"
-PYTHON = "/usr/bin/python3"
 
 
 def backend(
@@ -45,14 +43,6 @@ def service(port: int, protocol: str = "TCP") -> dict[str, object]:
             "ports": [{"port": port, "protocol": protocol}],
         },
     }
-
-
-@pytest.fixture
-def clean(lab: Lab) -> Iterator[None]:
-    yield
-    there = {p["name"] for p in lab.controller.get("/status")["pods"]}
-    gone = [("Pod", name) for name in ("b1", "b2") if name in there]
-    lab.delete(*gone, ("Service", "churn"))
 
 
 def active(lab: Lab) -> set[str]:

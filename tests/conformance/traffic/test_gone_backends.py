@@ -7,16 +7,16 @@ takes no notice: what it hears, it hears from the dataplane.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pylb.dataplane.features import Feature
+from tests.conformance import PYTHON
 from tests.conformance.traffic.conftest import Lab, wait_for
-from tests.conformance.traffic.test_changes import PYTHON, VIP, active, backend, service
+from tests.conformance.traffic.test_changes import VIP, active, backend, service
 
-pytestmark = [pytest.mark.root]
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("clean")]
 
 PORT = 8080
 
@@ -53,13 +53,6 @@ with socket.create_connection((sys.argv[2], {PORT}), timeout=20) as connection:
     except OSError as error:
         print(type(error).__name__)
 """
-
-
-@pytest.fixture(autouse=True)
-def clean(lab: Lab) -> Iterator[None]:
-    yield
-    # What is not there any more is no error.
-    lab.delete(("Pod", "b1"), ("Service", "churn"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pylb.dataplane.features import Feature
 from pylb.lab.demo.steps import steps
 from pylb.policy.objects import read
 from pylb.policy.store import Store
+from tests.conformance import PYTHON
 from tests.conformance.traffic.conftest import MANIFEST, Lab, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("curl")]
@@ -56,7 +57,7 @@ def test_a_thousand_requests_in_turn_and_sixty_four_at_once(lab: Lab, step: obje
 
 @pytest.mark.tools("iperf3")
 def test_a_stream_through_clusterip_and_overlay_does_not_stall(lab: Lab) -> None:
-    seconds = int(os.environ.get("PYLB_IPERF_SECONDS", "3"))
+    seconds = int(os.environ.get("PYLB_IPERF_SECONDS", "5"))
     manifest = [
         {
             "apiVersion": "v1",
@@ -181,7 +182,7 @@ def test_a_closed_port_refuses_at_once_through_any_translation(
 ) -> None:
     """Resets and port unreachables, ours and the far host's, reach the asking socket."""
     target = lab.pod(address) if address == "web-2" else address
-    told = lab.run("client-1", "/usr/bin/python3", "-c", CONNECT, protocol, target, str(port))
+    told = lab.run("client-1", PYTHON, "-c", CONNECT, protocol, target, str(port))
     assert told.strip() == "ConnectionRefusedError"
 
 

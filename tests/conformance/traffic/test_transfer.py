@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
+from tests.conformance import PYTHON
 from tests.conformance.traffic.conftest import Lab, wait_for
-from tests.conformance.traffic.test_changes import PYTHON, backend, service
+from tests.conformance.traffic.test_changes import backend, service
 
 pytestmark = [pytest.mark.root]
 

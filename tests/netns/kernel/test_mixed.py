@@ -23,15 +23,10 @@ def test_every_kind_of_service_is_loaded_and_changed(space: Namespace) -> None:
     raw = objects.from_bodies(mixed.bodies(SERVICES, NODES, GROUPS, image="pause"))
     store = Store.empty().apply(raw)
     plan = compile(store.policy, "node1")
-    number = next(
-        int(name.rpartition("-")[2])
-        for _, name in store.policy.services
-        if name.startswith("slice-")
-    )
-    group = mixed.group_of(number, GROUPS)
-    fewer = mixed.endpoint_slice(number, group, NODES, count=mixed.GROUP - 1)
+    fewer = mixed.fewer(store.policy.services, NODES, GROUPS)
     after = store.apply(objects.from_bodies([fewer]))
     delta = update(plan, change(store, after))
+    assert delta.frontends
     rules = Nftables()
 
     def load_and_change() -> None:

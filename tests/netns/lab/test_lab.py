@@ -178,6 +178,31 @@ def test_pods_come_and_go_while_the_lab_runs(lab: Lab) -> None:
     assert "fresh" not in lab.output("web-1", "cat", "/etc/hosts")
 
 
+BALANCED = """
+apiVersion: v1
+kind: Service
+metadata: {name: balanced}
+spec:
+  type: LoadBalancer
+  loadBalancerIP: 192.0.2.9
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+"""
+
+
+def test_a_route_that_somebody_removed_from_the_router_is_no_reason_to_fail(lab: Lab) -> None:
+    """Whose Service was deleted then could not be: there was no such route to remove."""
+    lab.apply(BALANCED)
+    try:
+        routes = lab.output("router", "ip", "route", "show", "192.0.2.9")
+        assert "192.168.50.11" in routes
+        lab.output("router", "ip", "route", "del", "192.0.2.9")
+    finally:
+        answer = lab.delete(("Service", "default", "balanced"))
+    assert [result["action"] for result in answer["results"]] == ["deleted"]
+    assert lab.output("router", "ip", "route", "show", "192.0.2.9") == ""
+
+
 def test_a_changed_pod_is_made_anew(lab: Lab) -> None:
     lab.apply(FRESH)
     until(lambda: (lab.pod("web-3") or {}).get("ready"), "web-3 is ready")

@@ -76,7 +76,6 @@ def test_the_report_has_a_row_for_each(figures: paper.Figures) -> None:
 
 
 def test_pictures(figures: paper.Figures, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     paper.draw(figures, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         f"maglev-{name}.{kind}" for name in ("even", "moved") for kind in ("svg", "png")

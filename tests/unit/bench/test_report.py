@@ -147,7 +147,6 @@ class TestCompare:
 
 class TestPlots:
     def test_bars_and_curves_as_svg_and_png(self, tmp_path: Path) -> None:
-        pytest.importorskip("matplotlib")
         found = made({"python": [1, 2, 3], "kernel": [100, 110, 120]})
         for x in (1, 1000):
             found.samples += made({"kernel": [3, 4, 5]}, metric="services", x=x).samples
@@ -158,7 +157,6 @@ class TestPlots:
         assert all(path.stat().st_size > 1000 for path in files)
 
     def test_the_same_results_give_the_same_picture(self, tmp_path: Path) -> None:
-        pytest.importorskip("matplotlib")
         found = made({"kernel": [1, 2, 3]})
         plots.draw(found, tmp_path)
         before = (tmp_path / "tcp.svg").read_bytes()

@@ -244,6 +244,8 @@ def test_what_is_not_there(cluster: Lab, capsys: pytest.CaptureFixture[str]) -> 
     assert err == 'Error from server (NotFound): pods "nope" not found\n'
     assert main(["get", "pods", "-n", "empty"]) == 0
     assert capsys.readouterr() == ("", "No resources found in empty namespace.\n")
+    assert main(["get", "nodes", "-l", "no=such"]) == 0
+    assert capsys.readouterr() == ("", "No resources found\n"), "nodes are in no namespace"
     assert main(["get", "secrets"]) == 2
     assert capsys.readouterr().err.startswith("pylb: 'secrets' is no kind of object: expected one")
     assert main(["get", "pods", "-l", "a b"]) == 2

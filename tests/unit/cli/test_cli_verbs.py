@@ -203,7 +203,9 @@ def test_dry_runs(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command) == 0
     assert capsys.readouterr().out == "deployment.apps/web created (dry run)\n"
     assert main([*command, "-o", "yaml"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["metadata"]["name"] == "web"
+    out = capsys.readouterr().out
+    assert yaml.safe_load(out)["metadata"]["name"] == "web"
+    assert "&" not in out, "labels stand twice, and are written out twice as kubectl does"
     assert main([*command, "-o", "jsonpath={.spec.replicas}"]) == 0
     assert capsys.readouterr().out == "1"
     assert main(["run", "web", "--image=nginx", "--dry-run", "-o", "name"]) == 0

@@ -18,7 +18,15 @@ import pytest
 import uvloop
 
 from pylb.control.client import ApiError, AsyncClient, Client, Unreachable
-from pylb.control.http import HttpError, Request, Response, Router, Server, Stream
+from pylb.control.http import (
+    HttpError,
+    PortServer,
+    Request,
+    Response,
+    Router,
+    Server,
+    Stream,
+)
 
 DEADLINE = 10.0
 
@@ -456,5 +464,27 @@ def test_curl(run: Any, tmp_path: Path) -> None:
         old = await curl(server.path, "--http1.0", "http://pylb/count?n=3")
         assert old.splitlines() == lines
         await server.close()
+
+    run(main())
+
+
+def test_a_burst_of_connections_to_a_port_takes_no_more_than_its_share(
+    run: Callable[[Awaitable[Any]], Any],
+) -> None:
+    """Of those that came in one turn of the loop all but one stayed: each ended the same oldest."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        server = PortServer("127.0.0.1", port, echo)
+        await server.start()
+        loop = asyncio.get_running_loop()
+        burst = [socket.create_connection(("127.0.0.1", port)) for _ in range(90)]
+        for oldest in burst[: 90 - 32]:
+            oldest.setblocking(False)
+            assert await loop.sock_recv(oldest, 1) == b""
+        for each in burst:
+            each.close()
+        await server.close(grace=0)
 
     run(main())

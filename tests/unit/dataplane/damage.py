@@ -8,7 +8,7 @@ from functools import cache
 from pylb.dataplane.base import Output, OverlayPort, Packet
 from pylb.plan.tables import FrontendKind, Plan
 from pylb.wire import icmp, ipv4, sctp, vxlan
-from pylb.wire.checksum import checksum, pseudo_sum, sctp_checksum, udp_check
+from pylb.wire.checksum import checksum, pseudo_sum, udp_check
 from tests.dataplanes import AnyDataplane, make
 from tests.unit.dataplane.net import (
     CLIENT,
@@ -100,7 +100,7 @@ def mend(raw: bytes, transport: bool = True) -> bytes:
     struct.pack_into(">H", data, 10, checksum(data[:header]))
     body = data[header:]
     if transport and data[9] == sctp.PROTOCOL and len(body) >= sctp.HEADER:
-        struct.pack_into("<I", body, sctp.CHECKSUM, sctp_checksum(body))
+        struct.pack_into("<I", body, sctp.CHECKSUM, sctp.checksum(body))
     at = {TCP: 16, UDP: 6, ICMP: 2}.get(data[9], -1)
     if transport and 0 <= at <= len(body) - 2:
         body[at : at + 2] = b"\0\0"

@@ -6,7 +6,7 @@ import pytest
 
 from pylb.dataplane.base import DropReason, EventKind, Output
 from pylb.dataplane.python.packet import Parsed
-from pylb.plan.tables import Delta, Frontend, FrontendKey
+from pylb.plan.tables import Delta, Frontend
 from pylb.wire.tcp import ACK, FIN, PSH, RST, SYN
 from tests.dataplanes import AnyDataplane
 from tests.unit.dataplane.net import (
@@ -14,7 +14,6 @@ from tests.unit.dataplane.net import (
     POD_B,
     POD_REMOTE,
     SECOND,
-    TCP,
     VIP,
     backend,
     dataplane,
@@ -182,17 +181,6 @@ def test_a_new_connection_from_the_same_port_is_not_held_to_the_old_one() -> Non
     out = talk.client(SYN, 90000, 0)
     assert [inner(sent).dst for sent in out.sent] == [POD_B]
     assert talk.states() == ["SYN_SENT"]
-
-
-def test_nothing_hangs_where_the_service_is_gone_with_its_backend() -> None:
-    """Without its flow the client's next packet would be dropped: nobody has the VIP."""
-    talk = Talk()
-    talk.server(ACK, 5001, 1001, b"x" * 1000)
-    talk.lose()
-    talk.server(ACK, 6001, 1001, b"x")
-    out = talk.client(ACK, 1001, 6001)
-    assert resets(out)["client"] == [6001]
-    assert FrontendKey(VIP, 80, TCP) not in plan().frontends
 
 
 def test_its_load_is_that_of_a_closing_connection() -> None:

@@ -13,17 +13,18 @@ import pytest
 
 from pylb import _core
 from pylb.dataplane.base import DropReason, EventKind, FlowFilter
+from pylb.dataplane.kernel import ctnetlink
 from pylb.dataplane.native.datapath import MOST_FLOWS, NativeDataplane
 from pylb.dataplane.native.loading import SLACK, Names
 from pylb.dataplane.python import sctp, tcp
 from pylb.dataplane.python.datapath import PythonDataplane
-from pylb.observe.protocols import SCTP_STATES, TCP_STATES
 from pylb.plan.tables import Backend, Delta, FrontendKind, Plan, Timeouts
 from tests.unit.dataplane.net import (
     POD_A,
     POD_B,
     POD_REMOTE,
     SECOND,
+    UDP,
     VIP,
     datagram,
     frontend,
@@ -155,10 +156,52 @@ class TestNames:
         assert not names.worth_compacting(100)
         assert names.worth_compacting(99)
 
+    def test_it_is_not_worth_it_again_before_there_are_many_more(self) -> None:
+        """With all in use by flows, each whole plan looked through all of them in vain."""
+        names = Names()
+        for i in range(3 * SLACK):
+            names.number(str(i))
+        names.compact(set(range(3 * SLACK)))
+        assert not names.worth_compacting(0)
+        for i in range(3 * SLACK, 4 * SLACK + 1):
+            names.number(str(i))
+        assert names.worth_compacting(0)
+
+
+def test_services_that_come_and_go_leave_no_names() -> None:
+    """Regression: those with affinity were kept for ever, others until a whole plan came.
+
+    The name stays while a client is remembered by it, so that affinity holds when
+    the Service comes back.
+    """
+    dataplane = native()
+    two = [Backend(POD_B, 53), Backend(POD_REMOTE, 53)]
+    kept = frontend(VIP, 53, two, protocol=UDP, service="default/kept")._replace(affinity=60)
+
+    def ask() -> int:
+        made = dataplane.process([tun(datagram(POD_A, 5000, VIP, 53))], 0)
+        [event] = [each for each in made.events if each.kind is EventKind.NEW]
+        dataplane.delete(FlowFilter(), 0)
+        return event.flow.reply.src
+
+    dataplane.change(Delta(frontends={kept.key: kept}), 0)
+    # The first of rr is POD_B for whoever is not remembered.
+    ask()
+    dataplane.change(Delta(frontends={kept.key: kept._replace(active=(1,))}), 0)
+    assert ask() == POD_REMOTE
+    dataplane.change(Delta(frontends={kept.key: None}), 0)
+    for i in range(4 * SLACK):
+        other = frontend(VIP + 1, 53, two, protocol=UDP, service=f"default/s{i}")
+        dataplane.change(Delta(frontends={other.key: other._replace(affinity=60 * (i % 2))}), 0)
+    assert len(dataplane._names) < 3 * SLACK
+    dataplane.change(Delta(frontends={kept.key: kept}), 0)
+    assert [ask() for _ in range(4)] == [POD_REMOTE] * 4
+
 
 def test_states_are_told_by_the_kernels_names() -> None:
-    assert tuple(state.name for state in tcp.State) == TCP_STATES
-    assert tuple(state.name for state in sctp.State) == SCTP_STATES
+    """The kernel's have one more for SCTP, which it no longer uses."""
+    assert tuple(state.name for state in tcp.State) == ctnetlink.TCP_STATES
+    assert (*(state.name for state in sctp.State), "HEARTBEAT_ACKED") == ctnetlink.SCTP_STATES
 
 
 def resident() -> int:

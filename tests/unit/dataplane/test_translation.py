@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pylb.dataplane.base import DropReason, OverlayPort, TunPort
-from pylb.plan.tables import FrontendKind
+from pylb.plan.tables import Backend, FrontendKind
 from tests.unit.dataplane.net import (
     BRIDGE,
     CLIENT,
@@ -236,6 +236,20 @@ def test_local_only_keeps_the_client_and_drops_without_a_local_backend() -> None
     out = without.process([tun(syn(CLIENT, 40000, NODE, NODE_PORT))], 0)
     assert not out.sent
     assert [d.reason for d in out.dropped] == [DropReason.NO_LOCAL_ENDPOINT]
+
+
+@pytest.mark.parametrize("client", [POD_A, CLIENT, NODE])
+@pytest.mark.parametrize("local_only", [False, True])
+def test_a_backend_that_is_the_node_itself_sees_the_tunnels_end(
+    client: int, local_only: bool
+) -> None:
+    """It saw the node's own address, from the node, and the packet vanished there."""
+    process = Backend(NODE, 9099)
+    dp = dataplane(frontend(NODE, NODE_PORT, [process], kind=PORT, local_only=local_only))
+    asked = only(dp.process([tun(syn(client, 40000, NODE, NODE_PORT))], 0))
+    assert ends(asked) == (TUNNEL, 40000, NODE, 9099)
+    answer = segment(NODE, 9099, TUNNEL, 40000, 0x12, 5000, 1001)
+    assert ends(only(dp.process([tun(answer)], 1))) == (NODE, NODE_PORT, client, 40000)
 
 
 def test_two_flows_to_one_backend_from_one_port_do_not_share_a_reply_tuple() -> None:

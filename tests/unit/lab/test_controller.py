@@ -257,3 +257,32 @@ def test_endpoints_of_the_user_are_not_written_again(
     }
     [body] = Told(given, bare).objects("Endpoints", None)
     assert body["subsets"] == given["subsets"]
+
+
+BALANCER = {**SERVICE, "spec": {**SERVICE["spec"], "type": "LoadBalancer"}}
+POOL = {
+    "apiVersion": "metallb.io/v1beta1",
+    "kind": "IPAddressPool",
+    "metadata": {"name": "p", "namespace": "metallb-system"},
+    "spec": {"addresses": ["192.0.2.1/30"]},
+}
+
+
+def test_node_ports_stay_when_none_are_allocated_any_more(lab: Told) -> None:
+    """As in Kubernetes, where they go with each port's own nodePort."""
+    asyncio.run(lab.apply(from_bodies([BALANCER])))
+    before = lab.store.policy.services[("default", "web")].ports
+    assert before[0].node_port
+    patch = {"spec": {"allocateLoadBalancerNodePorts": False}}
+    assert actions(lab.patch(WEB_SERVICE, patch, "strategic")) == ["patched"]
+    assert lab.store.policy.services[("default", "web")].ports == before
+
+
+def test_who_deletes_a_pool_hears_who_has_lost_an_address(lab: Told) -> None:
+    asyncio.run(lab.apply(from_bodies([POOL, BALANCER])))
+    (address,) = lab.store.policy.services[("default", "web")].load_balancer_ips
+    assert str(address) == "192.0.2.0", "host bits of a pool's prefix count for nothing"
+    answer = asyncio.run(lab.delete([Ref("IPAddressPool", "metallb-system", "p")]))
+    (warning,) = answer["warnings"]
+    assert "Service default/web: " in warning
+    assert lab.store.policy.services[("default", "web")].load_balancer_ips == ()

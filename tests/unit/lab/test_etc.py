@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pylb.lab import etc
 from pylb.lab.names import Place
-from pylb.policy.model import Endpoint, EndpointSlice, Service
+from pylb.policy.model import Endpoint, EndpointSlice, Policy, Service
 from tests.unit.lab.policies import pod, policy
 
 WEB = Service("default", "web", cluster_ip=IPv4Address("10.96.0.10"))
@@ -22,11 +22,12 @@ def _names(text: str) -> dict[str, str]:
     return {name: address for address, *names in lines for name in names if ":" not in address}
 
 
+def _hosts(own: str, hostname: str, of: Policy, namespace: str = "default") -> str:
+    return etc.hosts(IPv4Address(own), hostname, of, etc.services(namespace, of))
+
+
 def test_hosts_has_the_place_the_nodes_and_the_services() -> None:
-    text = etc.hosts(
-        IPv4Address("10.244.1.2"), "web-1", "default", policy(services=[WEB, CART, HEADLESS])
-    )
-    found = _names(text)
+    found = _names(_hosts("10.244.1.2", "web-1", policy(services=[WEB, CART, HEADLESS])))
     assert found["localhost"] == "127.0.0.1"
     assert found["web-1"] == "10.244.1.2"
     assert found["node1"] == "192.168.50.11"
@@ -47,7 +48,7 @@ def test_a_headless_service_is_its_ready_endpoints() -> None:
     made = replace(
         made, slices={HEADLESS.key: (EndpointSlice("default", "e", "none", (), endpoints),)}
     )
-    text = etc.hosts(IPv4Address("10.244.1.2"), "p", "default", made)
+    text = _hosts("10.244.1.2", "p", made)
     assert [line.split()[0] for line in text.splitlines() if " none.default " in line] == [
         "10.244.1.8",
         "10.244.1.9",
@@ -55,13 +56,13 @@ def test_a_headless_service_is_its_ready_endpoints() -> None:
 
 
 def test_a_service_has_its_short_name_in_its_own_namespace() -> None:
-    found = _names(etc.hosts(IPv4Address("10.244.1.2"), "p", "shop", policy(services=[WEB, CART])))
+    found = _names(_hosts("10.244.1.2", "p", policy(services=[WEB, CART]), "shop"))
     assert found["cart"] == "10.96.0.20"
     assert "web" not in found
 
 
 def test_a_node_is_in_its_own_hosts_once() -> None:
-    text = etc.hosts(IPv4Address("192.168.50.11"), "node1", "default", policy())
+    text = _hosts("192.168.50.11", "node1", policy())
     assert sum("node1" in line.split() for line in text.splitlines()) == 1
 
 

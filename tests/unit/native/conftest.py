@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.native.probe import Ask, Program, build_module, has_sanitizers
+from tests.unit.native.probe import SANITIZERS, Ask, Program, build_module, need_sanitizers
 
 
 @pytest.fixture(scope="session", params=["module", "sanitized"])
@@ -15,8 +15,7 @@ def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if request.param == "module":
         yield build_module(folder)
         return
-    if not has_sanitizers(folder):
-        pytest.skip("gcc has no sanitizers here")
+    need_sanitizers(folder, SANITIZERS)
     program = Program(folder)
     try:
         yield program

@@ -167,8 +167,6 @@ int main(int argc, char **argv)
 		n = pylb_flows(dp, nanoseconds(), &slot, flows, MOST_FLOWS_HERE);
 		for (size_t i = 0; i < n; i += 7)
 			pylb_destroy(dp, flows[i].slot, flows[i].id, nanoseconds());
-		pylb_counters(dp, counts, drops, table);
-		pylb_pump_counters(pump, moved, refused);
 		pylb_want_events(dp, round % 4 != 0);
 		while (pylb_events(dp, events, MOST_FLOWS_HERE))
 			;
@@ -178,7 +176,14 @@ int main(int argc, char **argv)
 			return 2;
 		if (pylb_generation(dp) != round + 1)
 			return 2;
+		/*
+		 * Each after a pause: right behind another lock's release they would be
+		 * ordered by that, and a lock of their own would not be missed.
+		 */
 		usleep(1000);
+		pylb_counters(dp, counts, drops, table);
+		usleep(1000);
+		pylb_pump_counters(pump, moved, refused);
 	}
 	pylb_pump_stop(pump);
 	pthread_join(pumping, &failed);

@@ -8,10 +8,9 @@ from pylb.dataplane.base import Event, EventKind, FlowFilter, FlowTuple, FlowVie
 from pylb.observe.protocols import (
     GRE,
     ICMP,
-    SCTP_STATES,
+    SCTP,
     STATES,
     TCP,
-    TCP_STATES,
     WITH_PORTS,
 )
 from pylb.plan.tables import FrontendKey, Prefix
@@ -66,7 +65,7 @@ filters = st.builds(
     dport=st.none() | ports,
     reply_sport=st.none() | ports,
     reply_dport=st.none() | ports,
-    state=st.none() | st.sampled_from(TCP_STATES + SCTP_STATES),
+    state=st.none() | st.sampled_from(STATES[TCP] + STATES[SCTP]),
     assured=st.none() | st.booleans(),
     seen_reply=st.none() | st.booleans(),
     snat=st.none() | st.booleans(),

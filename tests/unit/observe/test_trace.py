@@ -203,7 +203,7 @@ def test_a_backend_outside_the_cluster_is_on_no_node() -> None:
     assert seen(explain(given, to(POD_A, VIP))) == [(INTERNET, "", NODE)]
 
 
-def test_only_tcp_and_udp_are_traced() -> None:
+def test_only_protocols_with_ports_are_traced() -> None:
     with pytest.raises(ValueError, match="protocol: expected 6, 17 or 132, got 1"):
         explain(PLAN, to(POD_A, VIP, protocol=1))
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Address
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pylb.plan.compile import apply as plan_apply
 from pylb.plan.compile import compile as compile_plan
 from pylb.plan.compile import update
-from pylb.policy.errors import ManifestError
 from pylb.policy.loader import load_documents
 from pylb.policy.model import Endpoint, EndpointPort, Overlay, Protocol
 from pylb.policy.objects import Ref, from_bodies
@@ -101,77 +98,6 @@ def test_cluster_ips_and_node_ports_are_given_out_and_kept(tmp_path: Path) -> No
     second = first.apply(objects(text.replace("NAME", "a"), folder=tmp_path))
     assert second.policy.services[("default", "b")] == b
     assert second.policy.services[("default", "a")].ports[0].node_port == 30001
-
-
-@pytest.mark.parametrize(
-    ("owner", "thief", "message"),
-    [
-        (
-            "{}",
-            "{clusterIP: 10.96.0.1}",
-            "spec.clusterIP: 10.96.0.1 is Service default/s's already",
-        ),
-        (
-            "{type: NodePort}",
-            "{type: NodePort, ports: [{port: 80, nodePort: 30000}]}",
-            "spec.ports[0].nodePort: 30000 is Service default/s's already",
-        ),
-        (
-            "{type: LoadBalancer, externalTrafficPolicy: Local}",
-            "{type: NodePort, ports: [{port: 80, nodePort: 30001}]}",
-            "spec.ports[0].nodePort: 30001 is Service default/s's already",
-        ),
-        (
-            "{type: LoadBalancer}",
-            "{type: LoadBalancer, loadBalancerIP: 192.0.2.8}",
-            "spec.loadBalancerIP: 192.0.2.8:80/TCP is Service default/s's already",
-        ),
-    ],
-)
-def test_what_was_given_out_cannot_be_asked_for(
-    owner: str, thief: str, message: str, tmp_path: Path
-) -> None:
-    """It is whoever comes later that is wrong, whatever its name."""
-
-    def service(name: str, spec: str) -> str:
-        ports = "" if "ports" in spec else "  ports: [{port: 80}]\n"
-        lines = "".join(f"  {part}\n" for part in re.findall(r"\w+: (?:\[.*\]|[\w.]+)", spec))
-        return f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n{ports}{lines}"
-
-    pool = (
-        "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: p}\n"
-        "spec: {addresses: [192.0.2.8/29]}\n"
-    )
-    base = store(GOOD, pool, service("s", owner), folder=tmp_path)
-    for name in ("a", "z"):
-        with pytest.raises(ManifestError) as error:
-            base.apply(objects(service(name, thief), folder=tmp_path))
-        (problem,) = error.value.problems
-        assert (problem.object, f"{problem.field}: {problem.message}") == (
-            f"Service default/{name}",
-            message,
-        )
-
-
-def test_a_pools_address_may_be_shared_by_another_port(tmp_path: Path) -> None:
-    text = """
-    apiVersion: v1
-    kind: Service
-    metadata: {name: NAME}
-    spec: {type: LoadBalancer, loadBalancerIP: GIVEN, ports: [{port: PORT}]}
-    """
-    pool = """
-    apiVersion: metallb.io/v1beta1
-    kind: IPAddressPool
-    metadata: {name: p}
-    spec: {addresses: [192.0.2.8/29]}
-    """
-    own = text.replace("NAME", "s").replace("GIVEN", '""').replace("PORT", "80")
-    other = text.replace("NAME", "t").replace("GIVEN", "192.0.2.8").replace("PORT", "81")
-    made = store(GOOD, pool, own, folder=tmp_path).apply(objects(other, folder=tmp_path))
-    for name in ("s", "t"):
-        (address,) = made.policy.services["default", name].load_balancer_ips
-        assert str(address) == "192.0.2.8"
 
 
 def test_deployments_become_pods_spread_over_fitting_nodes(tmp_path: Path) -> None:

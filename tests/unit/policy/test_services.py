@@ -65,11 +65,18 @@ def test_an_address_is_given_by_status_or_spec_or_annotation(tmp_path: Path) -> 
         service("b", loadBalancerIP="192.0.2.3", **BALANCER),
         service("c", annotations={"metallb.io/loadBalancerIPs": "192.0.2.4,::1"}, **BALANCER),
         service("d", loadBalancerIP="192.0.2.5"),
+        service(
+            "e",
+            annotations={"metallb.io/loadBalancerIPs": "192.0.2.6"},
+            loadBalancerIP="192.0.2.7",
+            **BALANCER,
+        ),
     )
     assert addresses(given, "a") == ["192.0.2.1", "192.0.2.2"]
     assert addresses(given, "b") == ["192.0.2.3"]
     assert addresses(given, "c") == ["192.0.2.4"]
     assert addresses(given, "d") == [], "a ClusterIP Service has none"
+    assert addresses(given, "e") == ["192.0.2.7"], "the spec comes first"
     assert any("hostname: is not acted on" in w for w in given.warnings)
 
 
@@ -111,23 +118,11 @@ def test_a_pool_of_the_whole_underlay_gives_out_what_no_machine_has(tmp_path: Pa
 def test_a_pool_does_not_give_out_what_is_redirected(tmp_path: Path) -> None:
     """Elsewhere there is room; but whoever has the address keeps it."""
     balancer, pools = service(**BALANCER), pool("p", "192.0.2.1-192.0.2.5")
-    at: Body = {"ip": "192.0.2.1", "toPorts": [{"port": "9999", "protocol": "TCP"}]}
-    redirect = {
-        "apiVersion": "cilium.io/v2",
-        "kind": "CiliumLocalRedirectPolicy",
-        "metadata": {"name": "r"},
-        "spec": {
-            "redirectFrontend": {"addressMatcher": at},
-            "redirectBackend": {
-                "localEndpointSelector": {"matchLabels": {"app": "web"}},
-                "toPorts": [{"port": "8080", "protocol": "TCP"}],
-            },
-        },
-    }
+    matcher = {"addressMatcher": {"ip": "192.0.2.1"}}
+    beside, redirect = (paired(matcher, {"": port}, {"": 8080}) for port in (9999, 80))
     found = with_these(tmp_path, pools, balancer)
     assert addresses(found) == ["192.0.2.1"]
-    assert addresses(found.apply(from_bodies([redirect]))) == ["192.0.2.1"]
-    at["toPorts"] = [{"port": "80", "protocol": "TCP"}]
+    assert addresses(found.apply(from_bodies([beside]))) == ["192.0.2.1"]
     assert addresses(with_these(tmp_path, pools, balancer, redirect)) == ["192.0.2.2"]
 
 
@@ -160,6 +155,51 @@ def test_the_lab_has_pools_too(tmp_path: Path) -> None:
     assert addresses(given) == ["192.168.50.200"]
     again = Store.empty().apply(from_bodies(given.bodies()))
     assert again.policy.lab == given.policy.lab
+
+
+@pytest.mark.parametrize(
+    ("owner", "thief", "message"),
+    [
+        (
+            {},
+            {"clusterIP": "10.96.0.2"},
+            "spec.clusterIP: 10.96.0.2 is Service default/s's already",
+        ),
+        (
+            {"type": "NodePort"},
+            {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30000}]},
+            "spec.ports[0].nodePort: 30000 is Service default/s's already",
+        ),
+        (
+            {"externalTrafficPolicy": "Local", **BALANCER},
+            {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}]},
+            "spec.ports[0].nodePort: 30001 is Service default/s's already",
+        ),
+        (
+            BALANCER,
+            {"loadBalancerIP": "192.0.2.8", **BALANCER},
+            "spec.loadBalancerIP: 192.0.2.8:80/TCP is Service default/s's already",
+        ),
+    ],
+)
+def test_what_was_given_out_cannot_be_asked_for(
+    owner: Body, thief: Body, message: str, tmp_path: Path
+) -> None:
+    """It is whoever comes later that is wrong, whatever its name."""
+    base = with_these(tmp_path, pool("p", "192.0.2.8/29"), service("s", **owner))
+    for name in ("a", "z"):
+        with pytest.raises(ManifestError) as error:
+            base.apply(from_bodies([service(name, **thief)]))
+        (problem,) = error.value.problems
+        said = f"{problem.field}: {problem.message}"
+        assert (problem.object, said) == (f"Service default/{name}", message)
+
+
+def test_a_pools_address_may_be_shared_by_another_port(tmp_path: Path) -> None:
+    own, ports = service("s", **BALANCER), [{"port": 81}]
+    other = service("t", loadBalancerIP="192.0.2.8", ports=ports, **BALANCER)
+    given = with_these(tmp_path, pool("p", "192.0.2.8/29"), own).apply(from_bodies([other]))
+    assert addresses(given, "s") == addresses(given, "t") == ["192.0.2.8"]
 
 
 # Node ports

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pylb import _core
 from pylb.wire import checksum as c
-from pylb.wire import pure
+from pylb.wire import pure, sctp
 
 u16 = st.integers(0, 0xFFFF)
 u32 = st.integers(0, 0xFFFFFFFF)
@@ -161,4 +161,4 @@ def test_the_crc_of_the_largest_packet_is_updated() -> None:
 def test_the_checksum_of_sctp_does_not_cover_itself() -> None:
     body = bytes(range(40))
     expected = pure.crc32c(body[:8] + bytes(4) + body[12:])
-    assert c.sctp_checksum(body) == c.sctp_checksum(body[:8] + b"abcd" + body[12:]) == expected
+    assert sctp.checksum(body) == sctp.checksum(body[:8] + b"abcd" + body[12:]) == expected

@@ -35,7 +35,7 @@ _U16 = struct.Struct(">H")
 _U64 = struct.Struct(">Q")
 _AF_INET = 2
 
-_TCP_STATES = (
+TCP_STATES = (
     "NONE",
     "SYN_SENT",
     "SYN_RECV",
@@ -47,7 +47,8 @@ _TCP_STATES = (
     "CLOSE",
     "SYN_SENT2",
 )
-_SCTP_STATES = (
+"""By number: enum tcp_conntrack, and below enum sctp_conntrack of linux/netfilter."""
+SCTP_STATES = (
     "NONE",
     "CLOSED",
     "COOKIE_WAIT",
@@ -198,7 +199,7 @@ def _state(value: memoryview | None, protocol: int) -> str:
     """The state's name: CTA_PROTOINFO holds CTA_PROTOINFO_TCP (1) or _SCTP (3), both a state."""
     if value is None:
         return ""
-    which, names = (3, _SCTP_STATES) if protocol == _SCTP else (1, _TCP_STATES)
+    which, names = (3, SCTP_STATES) if protocol == _SCTP else (1, TCP_STATES)
     inner = dict(_attributes(value)).get(which)
     if inner is None:
         return ""

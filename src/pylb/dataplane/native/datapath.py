@@ -102,12 +102,7 @@ class NativeDataplane:
         """See `Loadable.load`.  Flows stay; each is held against the plan with its next packet."""
         validate(plan)
         self._swap(plan, pack_plan(plan, self._names))
-        live = {frontend.service for frontend in plan.frontends.values()}
-        if self._names.worth_compacting(len(live)):
-            used = {self._names.number(name) for name in live}
-            # At 0 nothing is dead yet: flows that nobody has noticed to be over are there too.
-            used.update(record[_SERVICE] for record in self._records(0) if record[_BALANCED])
-            self._names.compact(used)
+        self._forget_names(plan)
         return Output()
 
     def change(self, delta: Delta, now: int) -> Output:
@@ -119,6 +114,7 @@ class NativeDataplane:
             return self.load(delta.replace, now)
         plan = apply(self._plan, delta)
         self._swap(plan, pack_delta(plan, delta, self._names))
+        self._forget_names(plan)
         return Output()
 
     def _swap(self, plan: Plan, packed: Packed) -> None:
@@ -129,6 +125,17 @@ class NativeDataplane:
         _lib.pylb_plan_free(_lib.pylb_load(self.handle, made))
         self._loaded = made
         self._plan = plan
+
+    def _forget_names(self, plan: Plan) -> None:
+        """Once names are many, forget those that neither plan nor flow nor affinity needs."""
+        if not self._names.worth_compacting(len(plan.frontends)):
+            return
+        used = {self._names.number(frontend.service) for frontend in plan.frontends.values()}
+        # At 0 nothing is dead yet: flows that nobody has noticed to be over are there too.
+        used.update(record[_SERVICE] for record in self._records(0) if record[_BALANCED])
+        services = _ffi.new("uint32_t[]", _lib.PYLB_MOST_AFFINE)
+        used.update(services[0 : _lib.pylb_affine_services(self.handle, services)])
+        self._names.compact(used)
 
     # Looking
 

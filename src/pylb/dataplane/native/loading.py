@@ -60,7 +60,7 @@ class Names:
         self._numbers: dict[str, int] = {}
         self._free: list[int] = []
         self._unused: set[int] = set()
-        self._kept: set[int] = set()
+        self._looked = 0
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -85,13 +85,9 @@ class Names:
             self._numbers[name] = number
         return number
 
-    def keep(self, name: str) -> None:
-        """Never forget the name: what clients were given by it is remembered by its number."""
-        self._kept.add(self.number(name))
-
     def worth_compacting(self, live: int) -> bool:
-        """There are many more names than the ``live`` ones."""
-        return len(self._numbers) > 2 * live + SLACK
+        """There are many more names than the ``live`` ones, and than at the last look."""
+        return len(self._numbers) > max(2 * live, self._looked) + SLACK
 
     def compact(self, used: set[int]) -> None:
         """Forget names that have no number in ``used``, and had none the last time.
@@ -99,7 +95,7 @@ class Names:
         A dead flow whose DESTROY was not yet told is in no list, so one look is not
         enough; by the next one it has been told.
         """
-        unused = set(self._numbers.values()) - used - self._kept
+        unused = set(self._numbers.values()) - used
         for number in unused & self._unused:
             name = self._names[number]
             assert name is not None
@@ -107,6 +103,7 @@ class Names:
             self._names[number] = None
             self._free.append(number)
         self._unused = unused - self._unused
+        self._looked = len(self._numbers)
 
 
 class Packed:
@@ -190,8 +187,6 @@ class Packed:
                     len(frontend.sources),
                 )
             )
-            if frontend.affinity:
-                names.keep(frontend.service)
             first += len(active) + len(other)
         change = self.change
         change.frontends = self.array("struct pylb_frontend", b"".join(packed))

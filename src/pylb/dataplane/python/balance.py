@@ -62,7 +62,7 @@ class Loads(Protocol):
         ...
 
     def load(self, backend: tuple[int, int], protocol: int) -> int:
-        """256 for each flow that is opening or open, 1 for each TCP flow that is closing."""
+        """256 for each open flow, 1 for each that is not: see `Flow.closing`."""
         ...
 
 

@@ -206,13 +206,13 @@ class PythonDataplane:
         if flow.generation != loaded.generation and not still_right(
             loaded, flow, direction, job.from_tun
         ):
-            if flow.frontend is not None and job.packet.protocol == TCP:
-                self._reset(loaded, job, flow, direction, now, out)
-            elif flow.frontend is not None and job.packet.protocol == SCTP:
-                self._abort(loaded, job, flow, direction, now, out)
-            else:
+            if flow.frontend is None or _is_new_connection(job.packet, direction):
                 self._table.destroy(flow, now)
                 self._first(loaded, job, now, out)
+            elif job.packet.protocol == SCTP:
+                self._abort(loaded, job, flow, direction, now, out)
+            else:
+                self._reset(loaded, job, flow, direction, now, out)
             return
 
         if not job.packet.checksum_ok():
@@ -229,7 +229,7 @@ class PythonDataplane:
     def _reset(
         self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
     ) -> None:
-        """The backend of a TCP flow is gone: reset both ends, or let a SYN begin anew.
+        """The backend of a TCP flow is gone: reset both ends.
 
         A receiver closes only for exactly the number that it awaits; for one behind it
         does nothing at all, for one ahead it asks (RFC 5961 section 3).  Which one it
@@ -238,11 +238,6 @@ class PythonDataplane:
         reset, gets another.
         """
         segment = tcp.parse(job.packet.data, job.packet.l4, len(job.packet.data))
-        if direction == ORIGINAL and segment.kind is tcp.Kind.SYN:
-            # Of a new connection, or of one that the backend never answered.
-            self._table.destroy(flow, now)
-            self._first(loaded, job, now, out)
-            return
         self._counters["reset"] += 1
         assert flow.tcp is not None
         if segment.kind is not tcp.Kind.RST and segment.flags & wire_tcp.ACK:
@@ -263,17 +258,13 @@ class PythonDataplane:
     def _abort(
         self, loaded: Loaded, job: _Job, flow: Flow, direction: int, now: int, out: Output
     ) -> None:
-        """The backend of an association is gone: abort it at both ends, or let an INIT begin anew.
+        """The backend of an association is gone: abort it at both ends.
 
         Each ABORT shows the tag that its receiver chose, else it would not be believed.
         The flow stays for a while, closed: who has missed the ABORT gets another.
         """
         packet = job.packet
         message = sctp.parse(packet.data, packet.l4)
-        if direction == ORIGINAL and message.begins:
-            self._table.destroy(flow, now)
-            self._first(loaded, job, now, out)
-            return
         self._counters["reset"] += 1
         assert flow.sctp is not None
         far = invert(flow.reply if direction == ORIGINAL else flow.original)
@@ -534,3 +525,16 @@ class PythonDataplane:
         out.events = self._table.events
         self._table.events = []
         return out
+
+
+def _is_new_connection(packet: Parsed, direction: int) -> bool:
+    """True for all but TCP and SCTP, and for a client's SYN or INIT.
+
+    That may be of a new connection, or of one that the backend never answered.
+    """
+    if packet.protocol == SCTP:
+        return direction == ORIGINAL and sctp.parse(packet.data, packet.l4).begins
+    if packet.protocol != TCP:
+        return True
+    segment = tcp.parse(packet.data, packet.l4, len(packet.data))
+    return direction == ORIGINAL and segment.kind is tcp.Kind.SYN

@@ -68,9 +68,13 @@ def source_to_backend(
 
     ``to_pod``: the backend is a pod, of any node.  One outside the cluster knows
     neither pods nor tunnel ends, so it sees the node, from a port that brings the
-    answer back to the daemon.
+    answer back to the daemon.  A process of the node itself, which is a backend by
+    the node's own address, would answer the node past the daemon: it sees the
+    tunnel's end.
     """
     client = client_of(plan, original.src)
+    if is_own(plan, backend.address):
+        return Source(plan.tunnel_ip)
     if not to_pod:
         if client is Client.POD and not plan.masquerade:
             return Source(original.src)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from pylb.dataplane.base import DropReason, FlowTuple, Packet
-from pylb.wire import checksum
+from pylb.wire import checksum, sctp
 
 ICMP, TCP, UDP, GRE, SCTP = 1, 6, 17, 47, 132
 WITH_PORTS = frozenset((TCP, UDP, SCTP))
@@ -31,7 +31,6 @@ _PORTS = struct.Struct(">HH")
 _WORD = struct.Struct(">H")
 _LONG = struct.Struct(">I")
 _CRC = struct.Struct("<I")
-_SCTP_HEADER, _SCTP_CRC_AT = 12, 8
 
 
 class Malformed(Exception):
@@ -98,8 +97,8 @@ class Parsed:
         if self.protocol == ICMP:
             return checksum.checksum(body) == 0
         if self.protocol == SCTP:
-            (crc,) = _CRC.unpack_from(body, _SCTP_CRC_AT)
-            return bool(crc == checksum.sctp_checksum(body))
+            (crc,) = _CRC.unpack_from(body, sctp.CHECKSUM)
+            return bool(crc == sctp.checksum(body))
         if self.protocol == UDP and self.data[self.l4 + 6 : self.l4 + 8] == b"\0\0":
             return True
         if self.protocol in (TCP, UDP):
@@ -163,8 +162,8 @@ class Parsed:
         How far it reaches the IP header says, for a quotation may be cut off.
         """
         length = _WORD.unpack_from(self.data, 2)[0] - self.l4
-        at = self.l4 + _SCTP_CRC_AT
-        if length >= _SCTP_HEADER and at + _CRC.size <= len(self.data):
+        at = self.l4 + sctp.CHECKSUM
+        if length >= sctp.HEADER and at + _CRC.size <= len(self.data):
             (crc,) = _CRC.unpack_from(self.data, at)
             _CRC.pack_into(self.data, at, checksum.crc32c_update(crc, old, new, length))
 
@@ -230,7 +229,7 @@ def parse_transport(packet: Parsed) -> None:
     elif packet.protocol == UDP:
         ok = length >= 8 and 8 <= _WORD.unpack_from(data, l4 + 4)[0] <= length
     elif packet.protocol == SCTP:
-        ok = length >= _SCTP_HEADER
+        ok = length >= sctp.HEADER
     elif packet.protocol == ICMP:
         ok = length >= 8
     elif packet.protocol == GRE:

@@ -20,11 +20,9 @@ import struct
 from typing import NamedTuple
 
 from pylb.dataplane.base import FlowTuple
-from pylb.dataplane.python.tcp import Verdict
+from pylb.dataplane.python.tcp import ORIGINAL, REPLY, Verdict
 from pylb.plan.tables import Timeouts
 from pylb.wire import sctp as wire
-
-ORIGINAL, REPLY = 0, 1
 
 
 class State(enum.IntEnum):
